@@ -1,0 +1,66 @@
+"""TLSListener: a listener whose connections are TLSStreams."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Generic, TypeVar
+
+import trio
+
+from .machine.interface import MachineFactory
+from .stream import TLSStream
+
+__all__ = ["TLSListener"]
+
+T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
+
+
+class TLSListener(trio.abc.Listener[TLSStream[T_Stream]], Generic[T_Stream]):
+    """Wraps another listener; each connection that it accepts becomes a server's `TLSStream`.
+
+    `accept` starts no handshake, so a slow client does not hold up the others.
+
+    Args:
+      transport_listener: the listener to wrap; closed with this one.
+      config: as for `TLSStream` (``ssl_context=`` is an alias). May be replaced at any time by setting
+        `config`; connections accepted from then on use the new one.
+      https_compatible: as for `TLSStream`.
+      grace: as for `TLSStream`.
+    """
+
+    def __init__(
+        self,
+        transport_listener: trio.abc.Listener[T_Stream],
+        config: ssl.SSLContext | MachineFactory | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        https_compatible: bool = False,
+        grace: float = 1.0,
+    ) -> None:
+        chosen = config if config is not None else ssl_context
+        if chosen is None or (config is not None and ssl_context is not None):
+            raise TypeError("TLSListener needs one configuration: config, or its alias ssl_context")
+        self.transport_listener = transport_listener
+        self.config: ssl.SSLContext | MachineFactory = chosen
+        self._https_compatible = https_compatible
+        self._grace = grace
+
+    async def accept(self) -> TLSStream[T_Stream]:
+        """Accept the next connection, without doing its handshake.
+
+        Cancelled: no connection is lost, as far as the wrapped listener promises that.
+
+        Raises: as the wrapped listener's ``accept``.
+        """
+        transport_stream = await self.transport_listener.accept()
+        return TLSStream(
+            transport_stream,
+            self.config,
+            server_side=True,
+            https_compatible=self._https_compatible,
+            grace=self._grace,
+        )
+
+    async def aclose(self) -> None:
+        """Close the wrapped listener."""
+        await self.transport_listener.aclose()

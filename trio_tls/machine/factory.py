@@ -1,0 +1,44 @@
+"""From a configuration to a machine: the one place that looks at what kind of configuration it is."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from . import openssl
+from .interface import Machine, MachineFactory
+
+__all__ = ["create_machine"]
+
+
+def create_machine(
+    config: object,
+    *,
+    server_side: bool,
+    server_hostname: str | bytes | None,
+    session: object | None,
+) -> Machine:
+    """A machine for one connection.
+
+    Raises:
+      TypeError: ``config`` is no configuration.
+      ValueError: the configuration cannot be used this way.
+    """
+    name = _ascii_hostname(server_hostname)
+    if isinstance(config, MachineFactory):
+        return config.create_machine(server_side=server_side, server_hostname=name, session=session)
+    return cast(
+        "Machine",
+        openssl.create_machine(config, server_side=server_side, server_hostname=name, session=session),
+    )
+
+
+def _ascii_hostname(hostname: str | bytes | None) -> str | None:
+    if hostname is None:
+        return None
+    if isinstance(hostname, bytes):
+        hostname = hostname.decode("ascii")
+    if hostname.isascii():
+        return hostname
+    import idna  # trio depends on it
+
+    return idna.encode(hostname, uts46=True).decode("ascii")

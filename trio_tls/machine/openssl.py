@@ -1,0 +1,426 @@
+"""The machine behind an ``ssl.SSLContext``: TLS 1.2 and 1.3 as the interpreter's OpenSSL has them.
+
+How this works. ``SSLContext.wrap_bio`` takes only `ssl.MemoryBIO`, so bytes cross once between its two BIOs
+and ours. Ciphertext goes over in pieces (`_feed`), and what OpenSSL has to send is fetched after each call
+(`_collect`). Three things need more than that:
+
+* *Tickets.* A TLS 1.3 server queues its session tickets with the last step of the handshake. Sending them
+  there can deadlock with a peer that only writes, so they are held back until the first write, flush or close.
+* *Closing.* ``SSLObject.unwrap()`` with application data left inside destroys the session. `shutdown` takes
+  that data out first, calls ``unwrap()`` once (it queues close_notify), and from then on only reads.
+* *EOF.* OpenSSL fails both directions when it is shown an EOF, so it is not shown one: this machine knows
+  that the bytes ended without close_notify and says so itself.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from ..alerts import Alert
+from ..errors import HandshakeClosed, PeerMisbehaved, TLSError, UnexpectedEOF
+from .bio import MemoryBIO
+from .interface import ConnectionInfo, Want
+from .openssl_errors import Failure, error_for
+
+if TYPE_CHECKING:
+    from .interface import Introspection
+
+__all__ = ["OpenSSLMachine"]
+
+#: Application data that may be queued as ciphertext before `write` says Want.WRITE.
+OUTGOING_LIMIT = 256 * 1024
+
+#: Plaintext given to OpenSSL at once. Its BIO keeps the memory of the largest piece, for ever.
+WRITE_PIECE = 64 * 1024
+
+#: Ciphertext given to OpenSSL at once, for the same reason.
+FEED_PIECE = 64 * 1024
+
+#: Replies (KeyUpdate) that may be queued, beyond the limit, for a peer that does not read them.
+REPLY_HEADROOM = 64 * 1024
+
+#: The header of a plaintext alert record is 15 03 xx 00 02, then level and description (RFC 9846 section 5.1).
+ALERT_RECORD_SIZE = 7
+
+IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+
+class OpenSSLMachine:
+    """One end of one connection, on an ``ssl.SSLObject``. See `trio_tls.machine.interface.Machine`."""
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        self.incoming = MemoryBIO()
+        self.outgoing = MemoryBIO(limit=OUTGOING_LIMIT)
+        self.handshake_done = False
+        self.sent_fatal_alert = False
+        self.info: ConnectionInfo | None = None
+        self._ssl_in = ssl.MemoryBIO()
+        self._ssl_out = ssl.MemoryBIO()
+        self.ssl_object = context.wrap_bio(
+            self._ssl_in,
+            self._ssl_out,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
+        )
+        self._first_bytes = b""
+        self._last_fed = b""  # the end of what OpenSSL was given, while alerts are still plain
+        self._tickets = b""
+        self._plaintext = bytearray()  # decrypted bytes that shutdown() had to take out of OpenSSL
+        self._reply_queued = False
+        self._write_closed = False
+        self._close_notify_received = False
+        self._failure: TLSError | None = None  # ends both directions
+        self._read_failure: TLSError | None = None  # ends reading: EOF without close_notify
+
+    # -- what the handshake agreed on ------------------------------------------------------------------
+
+    @property
+    def server_side(self) -> bool:
+        return self.ssl_object.server_side
+
+    @property
+    def server_hostname(self) -> str | None:
+        return self.ssl_object.server_hostname
+
+    @property
+    def introspection(self) -> Introspection:
+        return cast("Introspection", _SSLIntrospection(self.ssl_object))
+
+    @property
+    def readable(self) -> int:
+        return (
+            self.incoming.pending + self._ssl_in.pending + self.ssl_object.pending() + len(self._plaintext)
+        )
+
+    @property
+    def buffered(self) -> int:
+        return self.ssl_object.pending() + len(self._plaintext)
+
+    # -- steps -----------------------------------------------------------------------------------------
+
+    def do_handshake(self) -> Want | None:
+        if self.handshake_done:
+            return None
+        self._raise_failure()
+        while True:
+            try:
+                self.ssl_object.do_handshake()
+            except ssl.SSLWantReadError:
+                self._collect()
+                if not self._feed():
+                    if self.incoming.eof:
+                        self._fail_at_eof()
+                    return Want.READ
+            except ssl.SSLError as error:
+                self._fail(error)
+            else:
+                self._finish_handshake()
+                return None
+
+    def read_into(self, buffer: memoryview) -> int | Want:
+        total = self._read_plaintext(buffer)
+        if total == len(buffer):
+            return total
+        if self._close_notify_received:
+            return total
+        if total == 0:
+            self._raise_failure()
+        ssl_object, ssl_in, size = self.ssl_object, self._ssl_in, len(buffer)
+        try:
+            while total < size:
+                if not ssl_in.pending and not ssl_object.pending() and not self._feed():
+                    break
+                try:
+                    got = ssl_object.read(size - total, buffer[total:])
+                except ssl.SSLWantReadError:
+                    continue
+                if not got:
+                    self._close_notify_received = True
+                    break
+                total += got  # type: ignore[operator]  # an int, since a buffer was given
+        except ssl.SSLZeroReturnError:  # close_notify, when ours has been sent too
+            self._close_notify_received = True
+        except ssl.SSLError as error:
+            if not total:
+                self._fail(error)
+            self._failed(error)  # what was decrypted before it is good; the next read raises
+        if self._ssl_out.pending:
+            self._collect_replies()
+            if not total:
+                self._raise_failure()
+        if total or self._close_notify_received:
+            return total
+        if self._reply_queued and self.outgoing.pending and not self._write_closed:
+            return Want.WRITE
+        if self.incoming.eof:
+            return self._read_at_eof()
+        return Want.READ
+
+    def write(self, data: memoryview) -> int | Want:
+        self._raise_failure(reading=False)
+        if self._write_closed:
+            raise ValueError("write() after shutdown()")
+        if self._tickets:
+            self.outgoing.write(self._tickets)
+            self._tickets = b""
+        room = self.outgoing.room
+        if not len(data):
+            return 0
+        if not room:
+            return Want.WRITE
+        while True:
+            try:
+                accepted = self.ssl_object.write(data[: min(room, WRITE_PIECE)])
+            except ssl.SSLWantReadError:  # a TLS 1.2 renegotiation is under way
+                self._collect()
+                if not self._feed():
+                    if self.incoming.eof:
+                        self._fail_at_eof()
+                    return Want.READ
+            except ssl.SSLError as error:
+                self._fail(error)
+            else:
+                self.outgoing.write(self._ssl_out.read())
+                return accepted
+
+    def shutdown(self) -> None:
+        if self._write_closed or not self.handshake_done or self._failure is not None:
+            return
+        if self._tickets:
+            self.outgoing.write(self._tickets)
+            self._tickets = b""
+        # Decrypted bytes, and records that OpenSSL has not begun to read, would be fatal to unwrap().
+        if waiting := self.ssl_object.pending():
+            self._plaintext += self.ssl_object.read(waiting)
+        unread = self._ssl_in.read()
+        try:
+            self.ssl_object.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            if not self._close_notify_received:  # in the middle of a renegotiation there is no orderly end
+                self._failed(error)
+        finally:
+            self._ssl_in.write(unread)
+        self._collect()
+        self._write_closed = True
+
+    def trailing_data(self) -> bytes:
+        return self._ssl_in.read() + self.incoming.read()
+
+    # -- bytes between our BIOs and OpenSSL's ------------------------------------------------------------
+
+    def _feed(self) -> bool:
+        """Give OpenSSL the next piece of ciphertext; False if there is none."""
+        piece = self.incoming.peek()[:FEED_PIECE]
+        if not piece:
+            return False
+        if not self.handshake_done:
+            if len(self._first_bytes) < 16:
+                self._first_bytes += bytes(piece[: 16 - len(self._first_bytes)])
+            self._last_fed = (self._last_fed + bytes(piece[-ALERT_RECORD_SIZE:]))[-ALERT_RECORD_SIZE:]
+        self._ssl_in.write(piece)
+        self.incoming.consume(len(piece))
+        return True
+
+    def _collect(self) -> None:
+        """Fetch what OpenSSL has to send."""
+        if self._ssl_out.pending:
+            ciphertext = self._ssl_out.read()
+            if not self._write_closed:  # nothing may follow our close_notify
+                self.outgoing.write(ciphertext)
+
+    def _collect_replies(self) -> None:
+        """Fetch what OpenSSL answered while reading: a KeyUpdate, or a flight of a renegotiation."""
+        self._collect()
+        if self.ssl_object.version() != "TLSv1.3":
+            self._reply_queued = True
+        if self.outgoing.pending > OUTGOING_LIMIT + REPLY_HEADROOM and self._failure is None:
+            self._failure = PeerMisbehaved(
+                "the peer asks for KeyUpdate after KeyUpdate and reads none of the replies (RFC 9846 section 4.7.3)",
+                hint="Close the connection; such a peer is broken or hostile",
+            )
+
+    def _read_plaintext(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._plaintext))
+        if count:
+            buffer[:count] = self._plaintext[:count]
+            del self._plaintext[:count]
+        return count
+
+    def _finish_handshake(self) -> None:
+        ssl_object = self.ssl_object
+        if ssl_object.server_side and ssl_object.version() == "TLSv1.3":
+            self._tickets = self._ssl_out.read()
+        self._collect()
+        self.handshake_done = True
+        cipher = ssl_object.cipher()
+        self.info = ConnectionInfo(
+            version=ssl_object.version() or "",
+            cipher_suite=cipher[0] if cipher else "",
+            group=_told(ssl_object, "group"),
+            signature_scheme=_told(ssl_object, "server_sigalg" if not ssl_object.server_side else "client_sigalg"),
+            alpn_protocol=ssl_object.selected_alpn_protocol(),
+            server_name=ssl_object.server_hostname,
+            session_reused=bool(ssl_object.session_reused),
+            peer_chain=tuple(_chain(ssl_object, "get_unverified_chain")),
+        )
+
+    # -- failures ----------------------------------------------------------------------------------------
+
+    def _raise_failure(self, *, reading: bool = True) -> None:
+        if self._failure is not None:
+            raise self._failure.again()
+        if reading and self._read_failure is not None:
+            raise self._read_failure.again()
+
+    def _fail(self, cause: ssl.SSLError) -> NoReturn:
+        raise self._failed(cause).again()
+
+    def _failed(self, cause: ssl.SSLError) -> TLSError:
+        """Note that OpenSSL failed the connection, and queue the alert that it left."""
+        alert = self._ssl_out.read()
+        failure = HandshakeClosed(
+            "the peer closed the connection (close_notify) before the handshake was done",
+            hint="It may have found nothing to serve; see its log",
+            alert=Alert.close_notify,
+            sent_by_peer=True,
+        ) if isinstance(cause, ssl.SSLZeroReturnError) else error_for(
+            Failure(
+                reason=cause.reason or "",
+                words=_words(cause),
+                alert_sent=self._plain_alert(alert),
+                alert_seen=self._plain_alert(self._last_fed),
+                first_bytes=self._first_bytes,
+                verify_code=getattr(cause, "verify_code", 0),
+                verify_message=str(getattr(cause, "verify_message", "") or ""),
+                presented_chain=tuple(_chain(self.ssl_object, "get_unverified_chain")),
+                server_side=self.ssl_object.server_side,
+                handshake_done=self.handshake_done,
+            )
+        )
+        failure.__cause__ = cause
+        if not alert and self._peer_spoke_no_tls(failure):
+            # OpenSSL leaves without a word here. RFC 9846 section 5: "If a TLS implementation receives an
+            # unexpected record type, it MUST terminate the connection with an "unexpected_message" alert."
+            failure.alert = Alert.unexpected_message
+            alert = bytes((21, 3, 3, 0, 2, 2, failure.alert))
+        if not self._write_closed:
+            self.outgoing.write(alert)
+        self.sent_fatal_alert = bool(alert)
+        self._failure = failure
+        return failure
+
+    def _peer_spoke_no_tls(self, failure: TLSError) -> bool:
+        return (
+            isinstance(failure, PeerMisbehaved)
+            and not self.handshake_done
+            and self._first_bytes[:1] not in (b"\x14", b"\x15", b"\x16", b"\x17")
+        )
+
+    def _plain_alert(self, data: bytes) -> Alert | None:
+        """The alert in the plaintext record at the end of ``data``, if there is one."""
+        record = data[-ALERT_RECORD_SIZE:]
+        if not self.handshake_done and len(record) == ALERT_RECORD_SIZE and record[:2] == b"\x15\x03" and record[3:5] == b"\x00\x02":
+            return Alert(record[6])
+        return None
+
+    def _fail_at_eof(self) -> NoReturn:
+        """The bytes ended before the handshake did, or in a renegotiation."""
+        self._failure = UnexpectedEOF(
+            "the peer closed the connection in the middle of the handshake"
+            if self._first_bytes
+            else "the peer closed the connection without answering the handshake",
+            hint="See the peer's log; a plaintext or overloaded server, a firewall or a proxy may do this too",
+        )
+        self._failure.__cause__ = _eof_error()
+        raise self._failure.again()
+
+    def _read_at_eof(self) -> int:
+        """The bytes ended without close_notify: an attack, unless the application knows better."""
+        if self.ssl_object.context.options & IGNORE_UNEXPECTED_EOF:
+            self._close_notify_received = True  # the context was told to take it so
+            return 0
+        self._read_failure = UnexpectedEOF(
+            "the connection ended without close_notify, so the data may have been truncated",
+            hint=(
+                "If the protocol marks its own end (as HTTP does), pass require_close_notify=False "
+                "or https_compatible=True"
+            ),
+        )
+        self._read_failure.__cause__ = _eof_error()
+        raise self._read_failure.again()
+
+
+def create_machine(
+    context: object,
+    *,
+    server_side: bool,
+    server_hostname: str | None,
+    session: object | None,
+) -> OpenSSLMachine:
+    """A machine for ``context``; misuse is told as ValueError or TypeError, at once."""
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"the configuration must be an ssl.SSLContext or make its own machines, not {context!r}")
+    if session is not None and not isinstance(session, ssl.SSLSession):
+        raise TypeError(f"session must be an ssl.SSLSession or None, not {type(session).__name__}")
+    try:
+        return OpenSSLMachine(context, server_side=server_side, server_hostname=server_hostname, session=session)
+    except ssl.SSLError as error:  # such as: a server's context for a client
+        raise ValueError(f"this SSLContext cannot be used with server_side={server_side}: {_words(error)}") from error
+
+
+def _eof_error() -> ssl.SSLEOFError:
+    """What `ssl` itself would have raised; code in the wild looks for it in ``__cause__``."""
+    error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
+    error.reason, error.library = "UNEXPECTED_EOF_WHILE_READING", "SSL"
+    return error
+
+
+def _words(error: ssl.SSLError) -> str:
+    """OpenSSL's words: ``[SSL: REASON] the words (_ssl.c:1006)`` without the brackets around them."""
+    words = str(error.args[1]) if len(error.args) > 1 else str(error)
+    if words.startswith("["):
+        words = words.partition("] ")[2]
+    return words.rpartition(" (_ssl.c")[0] or words
+
+
+#: ``_ssl.ENCODING_DER``
+DER = 2
+
+
+def _chain(ssl_object: ssl.SSLObject, name: str) -> list[bytes]:
+    """A certificate chain, DER. ``SSLObject`` has the methods since Python 3.13, CPython's inner object since 3.10."""
+    method = getattr(getattr(ssl_object, "_sslobj", None), name, None)
+    return [certificate.public_bytes(DER) for certificate in (method() if method else None) or ()]
+
+
+def _told(ssl_object: ssl.SSLObject, name: str) -> str | None:
+    """An accessor that Python has since 3.15; None before."""
+    accessor = getattr(ssl_object, name, None)
+    return accessor() if accessor is not None else None
+
+
+class _SSLIntrospection:
+    """``SSLObject`` as `trio_tls.machine.interface.Introspection`: it already is, but for the two chains."""
+
+    def __init__(self, ssl_object: ssl.SSLObject) -> None:
+        self._ssl_object = ssl_object
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ssl_object, name)
+
+    def get_verified_chain(self) -> list[bytes]:
+        return _chain(self._ssl_object, "get_verified_chain")
+
+    def get_unverified_chain(self) -> list[bytes]:
+        return _chain(self._ssl_object, "get_unverified_chain")

@@ -1,0 +1,178 @@
+"""Tier 1: a ``trio.SocketStream``, spoken to through its socket.
+
+How this works. ``SocketStream.send_all`` cannot tell how much it sent before it was cancelled; ``send(2)``
+can. So both halves make plain nonblocking calls on the socket's file descriptor and wait with
+``trio.lowlevel``: whatever a call moved is counted in the same breath, with no await in between.
+
+The file descriptor stays the trio socket's own. A `BorrowedSocket` is a second `socket.socket` object on the
+same descriptor, which never closes it, and which asks the trio socket before each call whether the descriptor
+is still its.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+
+from .base import Receiver, Sender
+
+if TYPE_CHECKING:
+    from ..machine.bio import MemoryBIO
+
+__all__ = ["BorrowedSocket", "SocketReceiver", "SocketSender", "borrow"]
+
+#: The least and the most that one receive asks for. It grows under load and shrinks again.
+LEAST_RECEIVE = 16 * 1024
+MOST_RECEIVE = 256 * 1024
+
+
+class _Unowned(socket.socket):
+    """A socket object that never closes its descriptor."""
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+class BorrowedSocket:
+    """Nonblocking calls on the descriptor of a trio socket."""
+
+    __slots__ = ("_plain", "_trio_socket")
+
+    def __init__(self, trio_socket: trio.socket.SocketType) -> None:
+        self._trio_socket = trio_socket
+        self._plain = _Unowned(trio_socket.family, trio_socket.type, trio_socket.proto, fileno=trio_socket.fileno())
+        self._plain.setblocking(False)
+
+    def get(self) -> socket.socket:
+        """The socket to call, if its descriptor is still the one that was borrowed."""
+        if self._trio_socket.fileno() != self._plain.fileno():
+            raise trio.ClosedResourceError("the transport's socket was closed")
+        return self._plain
+
+    @property
+    def did_shutdown_write(self) -> bool:
+        return self._trio_socket.did_shutdown_SHUT_WR
+
+    def shutdown_write(self) -> None:
+        self._trio_socket.shutdown(socket.SHUT_WR)
+
+    def interrupt(self) -> None:
+        """Wake whoever waits for this descriptor; the waiter sees a ClosedResourceError."""
+        if self._trio_socket.fileno() == self._plain.fileno():
+            trio.lowlevel.notify_closing(self._plain)
+
+    @property
+    def closed(self) -> bool:
+        return self._trio_socket.fileno() != self._plain.fileno()
+
+
+
+def borrow(stream: object) -> BorrowedSocket | None:
+    """The socket below ``stream``, if it is exactly a SocketStream on a real socket."""
+    if type(stream) is not trio.SocketStream:
+        return None
+    trio_socket = stream.socket
+    if trio_socket.fileno() < 0:
+        return None  # closed already: the generic tiers report it in trio's own words
+    try:
+        return BorrowedSocket(trio_socket)
+    except (OSError, TypeError, ValueError):  # a socket of a custom factory, without a descriptor
+        return None
+
+
+class SocketSender(Sender):
+    """Counted sends on a socket."""
+
+    def __init__(self, borrowed: BorrowedSocket) -> None:
+        self._borrowed = borrowed
+
+    def send_nowait(self, outgoing: MemoryBIO) -> None:
+        if self._borrowed.did_shutdown_write:
+            raise trio.ClosedResourceError("can't send data after sending EOF")
+        plain = self._borrowed.get()
+        while outgoing.pending:
+            view = outgoing.peek()
+            try:
+                sent = plain.send(view)
+            except (BlockingIOError, InterruptedError):
+                return
+            outgoing.consume(sent)
+            if sent < len(view):
+                return
+
+    async def send(self, outgoing: MemoryBIO, *, flight: bool) -> None:
+        await self._wait_writable()
+        self.send_nowait(outgoing)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._wait_writable()
+
+    async def _wait_writable(self) -> None:
+        plain = self._borrowed.get()
+        try:
+            await trio.lowlevel.wait_writable(plain)
+        except trio.ClosedResourceError:
+            if self._borrowed.closed:
+                raise
+            # interrupted: there is something new to look at
+
+    def interrupt(self) -> None:
+        self._borrowed.interrupt()
+
+    def finish(self) -> bool:
+        try:
+            self._borrowed.get()
+            self._borrowed.shutdown_write()
+        except (OSError, trio.ClosedResourceError):
+            return False
+        return True
+
+
+class SocketReceiver(Receiver):
+    """Receives straight into the incoming BIO.
+
+    The BIO's memory is this connection's alone and is lent to the kernel for one system call, never across
+    an await: while a connection waits, it holds no receive buffer.
+    """
+
+    def __init__(self, borrowed: BorrowedSocket) -> None:
+        self._borrowed = borrowed
+        self._size = LEAST_RECEIVE
+
+    def receive_nowait(self, incoming: MemoryBIO) -> bool:
+        plain = self._borrowed.get()
+        size = self._size
+        with incoming.reserve(size) as view:
+            try:
+                received = plain.recv_into(view)
+            except (BlockingIOError, InterruptedError):
+                incoming.commit(0)
+                return False
+            except OSError:
+                incoming.commit(0)
+                raise
+        incoming.commit(received)
+        if not received:
+            incoming.write_eof()
+        elif received == size:
+            self._size = min(2 * size, MOST_RECEIVE)
+        elif received < size // 4:
+            self._size = max(size // 2, LEAST_RECEIVE)
+        return True
+
+    async def receive(self, incoming: MemoryBIO) -> None:
+        plain = self._borrowed.get()
+        try:
+            await trio.lowlevel.wait_readable(plain)
+        except trio.ClosedResourceError:
+            if self._borrowed.closed:
+                raise
+            return
+        self.receive_nowait(incoming)
+
+    def interrupt(self) -> None:
+        self._borrowed.interrupt()
+
+
