@@ -318,14 +318,24 @@ class Pump:
             finally:
                 self.sending.release()
 
-    async def linger(self) -> None:
-        """After a fatal alert: end our side, and read on, so that no reset overtakes the alert."""
+    async def linger(self, *, wait: bool) -> None:
+        """After a fatal alert: end our side, and read on, so that no reset overtakes the alert.
+
+        Closing a socket with unread data makes the kernel send a reset, and a reset makes the peer's kernel
+        forget an alert that was not read yet.
+
+        Args:
+          wait: until the peer closes; otherwise only what is here already is read.
+        """
         if self._send_failure is not None or not self.sender.finish():
             return
         discarded = 0
         while discarded < LINGER_LIMIT:
             scratch = MemoryBIO()
-            await self.receiver.receive(scratch)
+            if not self.receiver.receive_nowait(scratch):
+                if not wait:
+                    return
+                await self.receiver.receive(scratch)
             if scratch.eof:
                 return
             discarded += scratch.pending

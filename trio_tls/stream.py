@@ -11,6 +11,7 @@ Every method is a checkpoint exactly once when nothing blocks: it looks for a ca
 from __future__ import annotations
 
 import ssl
+import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -36,6 +37,20 @@ T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
 
 #: The most that one ``receive_some()`` returns when the caller does not say.
 DEFAULT_RECEIVE = 256 * 1024
+
+
+class _Scratch(threading.local):
+    """Where plaintext lies between its decryption and its copy into the `bytes` that the caller gets.
+
+    One for all streams of a thread: no await comes between the two. A fresh buffer for each receive would
+    cost more than the decryption, in page faults.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(DEFAULT_RECEIVE))
+
+
+_scratch = _Scratch()
 
 
 class _Guard:
@@ -147,7 +162,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         self._machine = create_machine(
             config if config is not None else ssl_context,
             server_side=server_side,
-            server_hostname=server_hostname,
+            server_hostname=_ascii_hostname(server_hostname),
             session=session,
         )
         self._https_compatible = https_compatible
@@ -216,12 +231,18 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         limit = _receive_limit(max_bytes)
         with self._receive_guard:
             await checkpoint_if_cancelled()
-            pump = self._pump
-            data = self._take(limit) if pump.last_flight_left else await self._ready_to_receive(limit)
+            if not await self._ready_to_receive():
+                return b""
             slept = False
-            while isinstance(data, Want):
-                slept = await self._receive_step(data) or slept
-                data = await self._careful_take(limit)
+            try:
+                while True:
+                    data = self._take(limit)
+                    if not isinstance(data, Want):
+                        break
+                    slept = await self._receive_step(data) or slept
+            except TLSError:
+                await self._pump.leave_with_alert()
+                raise
             if not slept:
                 await cancel_shielded_checkpoint()
             return data
@@ -239,19 +260,21 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             if not len(view):
                 raise ValueError("receive_some_into() needs a buffer of at least one byte")
             await checkpoint_if_cancelled()
-            await self._ready_to_receive(0)
+            if not await self._ready_to_receive():
+                return 0
             slept = False
-            while True:
-                try:
+            try:
+                while True:
                     count = self._fill(view)
-                except TLSError:
-                    await self._pump.leave_with_alert()
-                    raise
-                if not isinstance(count, Want):
-                    if not slept:
-                        await cancel_shielded_checkpoint()
-                    return count
-                slept = await self._receive_step(count) or slept
+                    if not isinstance(count, Want):
+                        break
+                    slept = await self._receive_step(count) or slept
+            except TLSError:
+                await self._pump.leave_with_alert()
+                raise
+            if not slept:
+                await cancel_shielded_checkpoint()
+            return count
 
     def receive_nowait(self, max_bytes: int | None = None) -> bytes:
         """Receive what can be had without waiting; ``b""`` at the end.
@@ -268,12 +291,14 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             self._check_open()
             if not self._machine.handshake_done:
                 raise trio.NeedHandshakeError("call do_handshake() before calling 'receive_nowait'")
-            data = self._take(limit)
-            while isinstance(data, Want):
-                if data is Want.WRITE or not self._pump.pull_nowait():
-                    self._pump.push_nowait()
-                    raise trio.WouldBlock
+            try:
                 data = self._take(limit)
+                while isinstance(data, Want):
+                    if data is Want.WRITE or not self._pump.pull_nowait():
+                        raise trio.WouldBlock
+                    data = self._take(limit)
+            finally:
+                self._pump.push_nowait()  # replies, or an alert
             return data
 
     def is_readable(self) -> bool:
@@ -295,17 +320,17 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         self._pump.stash[:0] = data
         return True
 
-    async def _ready_to_receive(self, limit: int) -> bytes | Want:
-        """Open, and with the handshake behind us; then the first look, if ``limit`` is not 0."""
-        self._check_open()
+    async def _ready_to_receive(self) -> bool:
+        """Open, and with the handshake behind us; False if the transport ended first, and may do so."""
+        await self._check_usable()
         if not self._pump.last_flight_left:
             try:
                 await self._pump.handshake(finish=True)
             except UnexpectedEOF:
                 if self._require_close_notify:
                     raise
-                return b""
-        return self._take(limit) if limit else Want.READ
+                return False
+        return True
 
     async def _receive_step(self, want: Want) -> bool:
         """One step towards plaintext; whether it had to wait."""
@@ -318,26 +343,15 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             await pump.pull_for_reader()
         return True
 
-    async def _careful_take(self, limit: int) -> bytes | Want:
-        """`_take`; when the connection fails there, the alert leaves before the exception rises."""
-        self._pump.check_open()
-        try:
-            return self._take(limit)
-        except TLSError:
-            await self._pump.leave_with_alert()
-            raise
-
     def _take(self, limit: int) -> bytes | Want:
         """Plaintext that is here, as bytes."""
-        most = min(limit, max(1, self._machine.readable + len(self._pump.stash)))
-        buffer = bytearray(most)
-        count = self._fill(memoryview(buffer))
-        if isinstance(count, Want):
-            return count
-        return bytes(memoryview(buffer)[:count])
+        view = _scratch.view[: min(limit, self._machine.readable + len(self._pump.stash) or 1)]
+        count = self._fill(view)
+        return count if isinstance(count, Want) else bytes(view[:count])
 
     def _fill(self, view: memoryview) -> int | Want:
         """Plaintext that is here, into ``view``. 0: the end, by the EOF policy."""
+        self._pump.check_open()
         try:
             count = self._pump.read_now(view)
         except UnexpectedEOF:
@@ -365,19 +379,25 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             try:
                 position, slept = 0, False
                 while True:
-                    position += self._accept_nowait(view[position:])
+                    accepted = self._accept_nowait(view[position:])
+                    position += accepted
                     self._pump.push_nowait()
-                    if position == len(view) and not self._machine.outgoing.pending:
-                        break
-                    slept = True
                     if self._machine.outgoing.pending:
                         await self._pump.push()
-                    elif self._machine.outgoing.room:  # not for want of room: the machine has to say why
+                    elif position == len(view):
+                        break
+                    elif accepted:
+                        await checkpoint()  # a long send to a fast reader must not hold up other tasks
+                    else:
                         position += await self._accept(view[position:])
+                    slept = True
                 if not slept:
                     await cancel_shielded_checkpoint()
             except trio.Cancelled:
                 self._pump.hand_over()
+                raise
+            except TLSError:
+                await self._pump.leave_with_alert()
                 raise
 
     async def send_some(self, data: bytes | bytearray | memoryview) -> int:
@@ -398,6 +418,9 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
                 count = self._accept_nowait(view) or await self._accept(view)
             except trio.Cancelled:
                 self._pump.hand_over()
+                raise
+            except TLSError:
+                await self._pump.leave_with_alert()
                 raise
             try:
                 await self._push_all()
@@ -457,6 +480,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         self._check_open(sending=True)
 
     def _accept_nowait(self, view: memoryview) -> int:
+        self._pump.check_open()
         if not len(view):
             self._machine.write(view)  # releases what waits for the next write
             return 0
@@ -525,32 +549,41 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
                 await pump.handshake(finish=True)
             self._machine.shutdown()
             self._eof_sent = True
-            await self._push_all()
-            buffer = memoryview(bytearray(16 * 1024))
-            while True:
-                pump.check_open()
-                if len(pump.stash) >= STASH_LIMIT:
-                    raise UnreadDataError(
-                        f"unwrap() met more than {STASH_LIMIT} bytes of unread application data; "
-                        "receive_some() them, then call unwrap() again"
-                    )
-                try:
-                    count = self._machine.read_into(buffer)
-                except UnexpectedEOF:
-                    if self._require_close_notify:
-                        raise
-                    break
-                if isinstance(count, Want):
-                    await self._receive_step(count)
-                elif count == 0:
-                    break
-                else:
-                    pump.stash += buffer[:count]
+            try:
+                await self._push_all()
+                await self._stash_until_close_notify()
+            except TLSError:
+                await pump.leave_with_alert()
+                raise
             if self._background is not None:
                 self._background.stop()
             transport, self.transport_stream = self.transport_stream, None
             assert transport is not None  # _check_usable has seen it, and the guards kept others out
             return transport, self._machine.trailing_data()
+
+    async def _stash_until_close_notify(self) -> None:
+        """Read to the end of the peer's data, and keep what comes before it for later receives."""
+        stash, buffer = self._pump.stash, bytearray(16 * 1024)
+        while True:
+            if len(stash) >= STASH_LIMIT:
+                raise UnreadDataError(
+                    f"unwrap() met more than {STASH_LIMIT} bytes of unread application data; "
+                    "receive_some() them, then call unwrap() again"
+                )
+            with memoryview(buffer) as view:
+                try:
+                    self._pump.check_open()
+                    count = self._machine.read_into(view)
+                except UnexpectedEOF:
+                    if self._require_close_notify:
+                        raise
+                    return
+                if count == 0:
+                    return
+                if not isinstance(count, Want):
+                    stash += view[:count]
+                    continue
+            await self._receive_step(count)
 
     async def aclose(self) -> None:
         """Close the stream and its transport.
@@ -595,7 +628,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             try:
                 await pump.drain()
                 if machine.sent_fatal_alert:
-                    await pump.linger()
+                    await pump.linger(wait=machine.server_side)
             except (TLSError, trio.ClosedResourceError, trio.BrokenResourceError, OSError):
                 pass  # the peer, or the transport, has gone first: that is no failure to close
 
@@ -626,6 +659,9 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
     ) -> None:
         try:
             await self.aclose()
+        except trio.Cancelled:
+            if exc is None:
+                raise  # else the body's own exception says more, and the scope will raise again
         finally:
             if self._nursery_manager is not None:
                 assert self._background is not None  # they are made together
@@ -647,6 +683,13 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         except trio.ClosedResourceError:
             await checkpoint()
             raise
+
+
+def _ascii_hostname(hostname: str | bytes | None) -> str | None:
+    """As it goes on the wire: IDNA 2008 A-labels, as trio encodes them."""
+    if isinstance(hostname, str):
+        hostname = trio.lowlevel.encode_hostname(hostname)
+    return hostname.decode("ascii") if hostname is not None else None
 
 
 def _receive_limit(max_bytes: int | None) -> int:

@@ -14,7 +14,7 @@ def create_machine(
     config: object,
     *,
     server_side: bool,
-    server_hostname: str | bytes | None,
+    server_hostname: str | None,
     session: object | None,
 ) -> Machine:
     """A machine for one connection.
@@ -23,22 +23,9 @@ def create_machine(
       TypeError: ``config`` is no configuration.
       ValueError: the configuration cannot be used this way.
     """
-    name = _ascii_hostname(server_hostname)
     if isinstance(config, MachineFactory):
-        return config.create_machine(server_side=server_side, server_hostname=name, session=session)
+        return config.create_machine(server_side=server_side, server_hostname=server_hostname, session=session)
     return cast(
         "Machine",
-        openssl.create_machine(config, server_side=server_side, server_hostname=name, session=session),
+        openssl.create_machine(config, server_side=server_side, server_hostname=server_hostname, session=session),
     )
-
-
-def _ascii_hostname(hostname: str | bytes | None) -> str | None:
-    if hostname is None:
-        return None
-    if isinstance(hostname, bytes):
-        hostname = hostname.decode("ascii")
-    if hostname.isascii():
-        return hostname
-    import idna  # trio depends on it
-
-    return idna.encode(hostname, uts46=True).decode("ascii")

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BorrowedSocket", "SocketReceiver", "SocketSender", "borrow"]
 
-#: The least and the most that one receive asks for. It grows under load and shrinks again.
+#: The least and the most that one receive asks for. It grows under load and shrinks again. Larger buffers
+#: come straight from the kernel, and their page faults cost more than further receives do.
 LEAST_RECEIVE = 16 * 1024
-MOST_RECEIVE = 256 * 1024
+MOST_RECEIVE = 64 * 1024
 
 
 class _Unowned(socket.socket):
