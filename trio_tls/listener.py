@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import trio
 
+from .machine.factory import create_machine
 from .machine.interface import MachineFactory
 from .stream import TLSStream
 
@@ -26,6 +27,11 @@ class TLSListener(trio.abc.Listener[TLSStream[T_Stream]], Generic[T_Stream]):
         `config`; connections accepted from then on use the new one.
       https_compatible: as for `TLSStream`.
       grace: as for `TLSStream`.
+
+    Raises:
+      ValueError: the configuration cannot be used by a server. It is tried here, and whenever `config` is
+        set, so that a mistake does not wait for the first client.
+      TypeError: ``config`` is no configuration.
     """
 
     def __init__(
@@ -41,9 +47,19 @@ class TLSListener(trio.abc.Listener[TLSStream[T_Stream]], Generic[T_Stream]):
         if chosen is None or (config is not None and ssl_context is not None):
             raise TypeError("TLSListener needs one configuration: config, or its alias ssl_context")
         self.transport_listener = transport_listener
-        self.config: ssl.SSLContext | MachineFactory = chosen
+        self.config = chosen
         self._https_compatible = https_compatible
         self._grace = grace
+
+    @property
+    def config(self) -> ssl.SSLContext | MachineFactory:
+        """The configuration of the connections to come. Setting it replaces certificates without a restart."""
+        return self._config
+
+    @config.setter
+    def config(self, config: ssl.SSLContext | MachineFactory) -> None:
+        create_machine(config, server_side=True, server_hostname=None, session=None)  # raises if it cannot serve
+        self._config = config
 
     async def accept(self) -> TLSStream[T_Stream]:
         """Accept the next connection, without doing its handshake.
@@ -53,13 +69,17 @@ class TLSListener(trio.abc.Listener[TLSStream[T_Stream]], Generic[T_Stream]):
         Raises: as the wrapped listener's ``accept``.
         """
         transport_stream = await self.transport_listener.accept()
-        return TLSStream(
-            transport_stream,
-            self.config,
-            server_side=True,
-            https_compatible=self._https_compatible,
-            grace=self._grace,
-        )
+        try:
+            return TLSStream(
+                transport_stream,
+                self.config,
+                server_side=True,
+                https_compatible=self._https_compatible,
+                grace=self._grace,
+            )
+        except BaseException:
+            await trio.aclose_forcefully(transport_stream)
+            raise
 
     async def aclose(self) -> None:
         """Close the wrapped listener."""

@@ -113,20 +113,26 @@ class Pump:
           finish: also wait until our last flight has left. A sender need not: the flight leaves with its data.
         """
         machine = self.machine
+        slept = False
         while True:
             want = await self._step(machine.do_handshake)
             if want is None:
                 if self._last_flight_end is None:
                     self._last_flight_end = machine.outgoing.total_consumed + machine.outgoing.pending
                 if not finish or self.last_flight_left:
-                    return
+                    break
                 await self.push()
             elif machine.outgoing.pending:
                 await self.push()
-            elif want is Want.READ:
-                await self._pull_for_handshake()
             elif isinstance(want, Need):
                 await self._answer(want)
+            elif self.pull_nowait():
+                continue
+            else:
+                await self._pull_for_handshake()
+            slept = True
+        if not slept:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def push(self) -> None:
         """One await in which ciphertext leaves: sends what can, or waits until something could."""

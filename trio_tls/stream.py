@@ -176,6 +176,8 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         self._receive_guard = _Guard("another task is currently receiving data on this TLSStream")
         self._closed = False
         self._eof_sent = False
+        self._settled = False  # open, and the handshake behind us: nothing to look at before a receive
+        self._entered = 0
         self._nursery_manager: Any = None
         self._background: BackgroundSender | None = None
 
@@ -231,7 +233,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         limit = _receive_limit(max_bytes)
         with self._receive_guard:
             await checkpoint_if_cancelled()
-            if not await self._ready_to_receive():
+            if not self._settled and not await self._ready_to_receive():
                 return b""
             slept = False
             try:
@@ -260,7 +262,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             if not len(view):
                 raise ValueError("receive_some_into() needs a buffer of at least one byte")
             await checkpoint_if_cancelled()
-            if not await self._ready_to_receive():
+            if not self._settled and not await self._ready_to_receive():
                 return 0
             slept = False
             try:
@@ -330,6 +332,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
                 if self._require_close_notify:
                     raise
                 return False
+        self._settled = self.transport_stream is not None
         return True
 
     async def _receive_step(self, want: Want) -> bool:
@@ -337,7 +340,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         pump = self._pump
         if want is Want.WRITE:  # a TLS 1.2 renegotiation: the peer waits for our flight
             await pump.push()
-        elif pump.pull_nowait():
+        elif not pump.receiver.expects_to_wait and pump.pull_nowait():
             return False
         else:
             await pump.pull_for_reader()
@@ -472,6 +475,9 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             await self._pump.wait_send_all_might_not_block()
 
     async def _ready_to_send(self) -> None:
+        if self._settled and not self._eof_sent:
+            await checkpoint_if_cancelled()
+            return
         await self._check_usable(sending=True)
         await checkpoint_if_cancelled()
         if not self._machine.handshake_done:
@@ -550,14 +556,18 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             self._machine.shutdown()
             self._eof_sent = True
             try:
-                await self._push_all()
+                if not pump.sender.counts:
+                    await self._push_all()
+                # Two ends that both unwrap, and both push first, would wait for each other: so read beside it.
                 await self._stash_until_close_notify()
+                await self._push_all()
             except TLSError:
                 await pump.leave_with_alert()
                 raise
             if self._background is not None:
                 self._background.stop()
             transport, self.transport_stream = self.transport_stream, None
+            self._settled = False
             assert transport is not None  # _check_usable has seen it, and the guards kept others out
             return transport, self._machine.trailing_data()
 
@@ -598,6 +608,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
             await checkpoint()
             return
         self._closed = True
+        self._settled = False
         transport = self.transport_stream
         if transport is None:  # unwrapped: the transport is the caller's
             self._pump.wake_for_close()
@@ -633,6 +644,7 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
                 pass  # the peer, or the transport, has gone first: that is no failure to close
 
     async def __aenter__(self) -> Self:
+        self._entered += 1
         if isinstance(self._pump.sender, InlineSender) and self._nursery_manager is None and not self._closed:
             await self._start_background()
         return self
@@ -657,13 +669,14 @@ class TLSStream(Accessors, trio.abc.Stream, Generic[T_Stream]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._entered -= 1
         try:
             await self.aclose()
         except trio.Cancelled:
             if exc is None:
                 raise  # else the body's own exception says more, and the scope will raise again
         finally:
-            if self._nursery_manager is not None:
+            if self._nursery_manager is not None and not self._entered:  # who entered first has opened it
                 assert self._background is not None  # they are made together
                 self._background.stop()
                 manager, self._nursery_manager = self._nursery_manager, None

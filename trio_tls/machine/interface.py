@@ -19,7 +19,19 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from .bio import MemoryBIO
 
-__all__ = ["ConnectionInfo", "Introspection", "Machine", "MachineFactory", "Need", "Want"]
+__all__ = [
+    "ConnectionInfo",
+    "Introspection",
+    "Machine",
+    "MachineFactory",
+    "Need",
+    "NeedCredential",
+    "NeedServerConfig",
+    "NeedSession",
+    "NeedSignature",
+    "NeedVerification",
+    "Want",
+]
 
 
 class Want(enum.Flag):
@@ -59,6 +71,69 @@ class Need:
     def refuse(self, error: Exception) -> None:
         """Settle the need with the application's failure: the handshake fails, with ``error`` as its cause."""
         self.error, self.settled = error, True
+
+
+@dataclass(eq=False, slots=True)
+class NeedServerConfig(Need):
+    """Which configuration shall serve this client?
+
+    Attributes:
+      client_hello: the ClientHello message, as it came.
+    """
+
+    client_hello: bytes
+
+
+@dataclass(eq=False, slots=True)
+class NeedCredential(Need):
+    """Which certificate chain and key shall we present?
+
+    Attributes:
+      server_name: the name that the client asked for; None on a client, or if it named none.
+      signature_schemes: the SignatureScheme numbers that the peer accepts, in its order.
+    """
+
+    server_name: str | None
+    signature_schemes: tuple[int, ...]
+
+
+@dataclass(eq=False, slots=True)
+class NeedSignature(Need):
+    """Sign this, with a key that is elsewhere. The answer is the signature.
+
+    Attributes:
+      scheme: the SignatureScheme number.
+      message: what to sign.
+    """
+
+    scheme: int
+    message: bytes
+
+
+@dataclass(eq=False, slots=True)
+class NeedVerification(Need):
+    """Is this the peer that we want?
+
+    Attributes:
+      chain: the certificates that the peer presented, DER, leaf first.
+      server_name: the name that it has to be valid for; None on a server.
+      staple: the stapled OCSP response, or None.
+    """
+
+    chain: tuple[bytes, ...]
+    server_name: str | None
+    staple: bytes | None
+
+
+@dataclass(eq=False, slots=True)
+class NeedSession(Need):
+    """Which session does this ticket resume? The answer is the session's bytes, or None.
+
+    Attributes:
+      ticket: the identity that the client offers.
+    """
+
+    ticket: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,55 +178,67 @@ class Machine(Protocol):
     @property
     def server_side(self) -> bool:
         """Whether this is the server's end."""
+        ...
 
     @property
     def server_hostname(self) -> str | None:
         """The server's name as it is sent; None on a server."""
+        ...
 
     @property
     def info(self) -> ConnectionInfo | None:
         """Frozen facts, once the handshake is done."""
+        ...
 
     @property
     def handshake_done(self) -> bool:
         """Whether `do_handshake` has returned None."""
+        ...
 
     @property
     def readable(self) -> int:
         """At most so many plaintext bytes can be read before more ciphertext is needed."""
+        ...
 
     @property
     def buffered(self) -> int:
         """Plaintext bytes that are decrypted and wait for a read (``SSL_pending(3)``)."""
+        ...
 
     @property
     def sent_fatal_alert(self) -> bool:
         """Whether this end has failed the connection, so that the peer should get to read an alert."""
+        ...
 
     @property
     def introspection(self) -> Introspection:
         """The accessors that ``trio.SSLStream`` forwards."""
+        ...
 
     def do_handshake(self) -> Want | Need | None:
         """Go on with the handshake. None: it is complete (and stays so)."""
+        ...
 
     def read_into(self, buffer: memoryview) -> int | Want:
         """Fill ``buffer`` with the plaintext of every whole record there is; 0 means close_notify.
 
         ``Want.WRITE`` only in a TLS 1.2 renegotiation: what is queued has to leave before the peer goes on.
         """
+        ...
 
     def write(self, data: memoryview) -> int | Want:
         """Encrypt a prefix of ``data``, at most what ``outgoing`` has room for; how many bytes were accepted.
 
         ``write(b"")`` accepts nothing, and releases what was held back for the next write (tickets).
         """
+        ...
 
     def shutdown(self) -> None:
         """Queue close_notify, once. Reading goes on; writing is over."""
 
     def trailing_data(self) -> bytes:
         """Take the bytes that came after the peer's close_notify: they are not TLS."""
+        ...
 
 
 class Introspection(Protocol):
@@ -184,3 +271,4 @@ class MachineFactory(Protocol):
         session: object | None,
     ) -> Machine:
         """A new machine for one connection."""
+        ...

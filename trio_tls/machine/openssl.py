@@ -169,9 +169,7 @@ class OpenSSLMachine:
         self._raise_failure(reading=False)
         if self._write_closed:
             raise ValueError("write() after shutdown()")
-        if self._tickets:
-            self.outgoing.write(self._tickets)
-            self._tickets = b""
+        self._release_tickets()
         room = self.outgoing.room
         if not len(data):
             return 0
@@ -195,9 +193,7 @@ class OpenSSLMachine:
     def shutdown(self) -> None:
         if self._write_closed or not self.handshake_done or self._failure is not None:
             return
-        if self._tickets:
-            self.outgoing.write(self._tickets)
-            self._tickets = b""
+        self._release_tickets()
         # Decrypted bytes, and records that OpenSSL has not begun to read, would be fatal to unwrap().
         if waiting := self.ssl_object.pending():
             self._plaintext += self.ssl_object.read(waiting)
@@ -237,7 +233,14 @@ class OpenSSLMachine:
         if self._ssl_out.pending:
             ciphertext = self._ssl_out.read()
             if not self._write_closed:  # nothing may follow our close_notify
+                self._release_tickets()
                 self.outgoing.write(ciphertext)
+
+    def _release_tickets(self) -> None:
+        """Let the tickets go first: records are numbered, so nothing encrypted after them may overtake them."""
+        if self._tickets:
+            self.outgoing.write(self._tickets)
+            self._tickets = b""
 
     def _collect_replies(self) -> None:
         """Fetch what OpenSSL answered while reading: a KeyUpdate, or a flight of a renegotiation."""
@@ -314,7 +317,8 @@ class OpenSSLMachine:
             # unexpected record type, it MUST terminate the connection with an "unexpected_message" alert."
             failure.alert = Alert.unexpected_message
             alert = bytes((21, 3, 3, 0, 2, 2, failure.alert))
-        if not self._write_closed:
+        if alert and not self._write_closed:
+            self._release_tickets()
             self.outgoing.write(alert)
         self.sent_fatal_alert = bool(alert)
         self._failure = failure
@@ -373,6 +377,12 @@ def create_machine(
         raise TypeError(f"the configuration must be an ssl.SSLContext or make its own machines, not {context!r}")
     if session is not None and not isinstance(session, ssl.SSLSession):
         raise TypeError(f"session must be an ssl.SSLSession or None, not {type(session).__name__}")
+    if not server_side and context.check_hostname and not server_hostname:
+        # Without a name to compare, OpenSSL would accept any certificate of a trusted CA, silently.
+        raise ValueError(
+            "this SSLContext checks host names, so a client needs server_hostname "
+            "(or a context with check_hostname=False)"
+        )
     try:
         return OpenSSLMachine(context, server_side=server_side, server_hostname=server_hostname, session=session)
     except ssl.SSLError as error:  # such as: a server's context for a client

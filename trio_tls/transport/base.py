@@ -69,7 +69,13 @@ class Sender(Interruptible, abc.ABC):
 
 
 class Receiver(Interruptible, abc.ABC):
-    """The half that receives."""
+    """The half that receives.
+
+    Attributes:
+      expects_to_wait: whether `receive_nowait` would most likely find nothing, so that trying it first is waste.
+    """
+
+    expects_to_wait: bool = False
 
     def receive_nowait(self, incoming: MemoryBIO) -> bool:
         """Append what is there without waiting (perhaps EOF); False if nothing is, or nobody can tell."""

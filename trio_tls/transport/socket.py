@@ -150,6 +150,7 @@ class SocketReceiver(Receiver):
                 received = plain.recv_into(view)
             except (BlockingIOError, InterruptedError):
                 incoming.commit(0)
+                self.expects_to_wait = True
                 return False
             except OSError:
                 incoming.commit(0)
@@ -158,6 +159,7 @@ class SocketReceiver(Receiver):
         if not received:
             incoming.write_eof()
         elif received == size:
+            self.expects_to_wait = False
             self._size = min(2 * size, MOST_RECEIVE)
         elif received < size // 4:
             self._size = max(size // 2, LEAST_RECEIVE)
