@@ -81,6 +81,7 @@ class Pump:
         self.closing = False
         self.stash = bytearray()
         self._answer_scope: trio.CancelScope | None = None
+        self.plaintext_sent = 0
         self._last_flight_end: int | None = None
         self._plaintext_end = 0
         self._send_failure: TLSError | None = None
@@ -226,19 +227,25 @@ class Pump:
             elif accepted is Want.READ:  # a TLS 1.2 renegotiation: the peer has to go on first
                 await (self.push() if self.machine.outgoing.pending else self.pull())
             elif isinstance(accepted, int):
-                self._note_plaintext()
+                self._note_plaintext(accepted)
                 return accepted
 
     def accept_nowait(self, data: memoryview) -> int:
-        """Let the machine accept what it has room for, at once; how many bytes."""
-        position = 0
-        while position < len(data):
-            accepted = self.machine.write(data[position:])
+        """Let the machine accept what it has room for, at once; how many bytes.
+
+        Nothing to accept releases what the machine holds back for the next write.
+        """
+        self.check_open()
+        position, size = 0, len(data)
+        while True:
+            accepted = self.machine.write(data[position:] if position else data)
             if not isinstance(accepted, int):
                 break
             position += accepted
+            if position == size:
+                break
         if position:
-            self._note_plaintext()
+            self._note_plaintext(position)
         return position
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -266,12 +273,19 @@ class Pump:
 
     def read_now(self, buffer: memoryview) -> int | Want:
         """Plaintext that is there, the stash first. 0: the peer's close_notify."""
-        if self.stash:
-            count = min(len(buffer), len(self.stash))
-            buffer[:count] = self.stash[:count]
-            del self.stash[:count]
-            return count
-        return self.machine.read_into(buffer)
+        if not self.stash:
+            return self.machine.read_into(buffer)
+        count = min(len(buffer), len(self.stash))
+        buffer[:count] = self.stash[:count]
+        del self.stash[:count]
+        if count < len(buffer):
+            try:
+                more = self.machine.read_into(buffer[count:])
+            except TLSError:  # what lies before it is good, and the next read raises it again
+                more = 0
+            if isinstance(more, int):
+                count += more
+        return count
 
     async def leave_with_alert(self) -> None:
         """After the machine has failed: let its alert leave, if that takes no longer than the grace period."""
@@ -406,7 +420,8 @@ class Pump:
         if outcome is not None:
             raise outcome
 
-    def _note_plaintext(self) -> None:
+    def _note_plaintext(self, count: int) -> None:
+        self.plaintext_sent += count
         outgoing = self.machine.outgoing
         self._plaintext_end = outgoing.total_consumed + outgoing.pending
 

@@ -1,15 +1,169 @@
-"""ResumableSend: the right retry as the easy one."""
+"""The sending side of a `TLSStream`.
+
+How this works. The machine *accepts* plaintext, which is a synchronous act and counted (`plaintext_sent`), and
+the pump then *pushes* the ciphertext. A cancel before the first leaves nothing done; after it, what is queued
+stays queued and leaves with whatever runs next. So only one thing can go wrong in a retry: to send again what was
+accepted already. `send_some` returns the count, and `ResumableSend` keeps it for you.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+
+from .core import Core, T_Stream
+from .errors import TLSError
+
 if TYPE_CHECKING:
     from typing import Any
 
-    from .stream import TLSStream
+__all__ = ["ResumableSend", "Sending"]
 
-__all__ = ["ResumableSend"]
+
+class Sending(Core[T_Stream]):
+    """`TLSStream`'s methods that send."""
+
+    @property
+    def plaintext_sent(self) -> int:
+        """Bytes of plaintext accepted since construction. After a cancelled `send_all` it tells how much was."""
+        return self._pump.plaintext_sent
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send all of ``data``. ``send_all(b"")`` only flushes.
+
+        Cancelled: a prefix was accepted; `plaintext_sent` tells how long it is, and sending the rest goes
+        on from there. Receiving is never affected. `sender` does that sum for you.
+
+        Raises:
+          TLSError: the connection failed.
+          trio.BusyResourceError: another task is sending.
+          trio.ClosedResourceError: this stream was closed, or its sending side was (`send_eof`, `unwrap`).
+        """
+        with self._send_guard, memoryview(data).cast("B") as view:
+            if self._settled and not self._eof_sent:
+                await checkpoint_if_cancelled()
+            else:
+                await self._ready_to_send()
+            try:
+                position, slept = 0, False
+                while True:
+                    accepted = self._pump.accept_nowait(view[position:])
+                    position += accepted
+                    self._pump.push_nowait()
+                    if self._machine.outgoing.pending:
+                        await self._pump.push()
+                    elif position == len(view):
+                        break
+                    elif accepted:
+                        await checkpoint()  # a long send to a fast reader must not hold up other tasks
+                    else:
+                        position += await self._pump.accept(view[position:])
+                    slept = True
+                if not slept:
+                    await cancel_shielded_checkpoint()
+            except trio.Cancelled:
+                self._pump.hand_over()
+                raise
+            except TLSError:
+                await self._pump.leave_with_alert()
+                raise
+
+    async def send_some(self, data: bytes | bytearray | memoryview) -> int:
+        """Send a prefix of ``data``, and say how many bytes that was; at least one, unless ``data`` is empty.
+
+        Cancelled while it waits for room: nothing of ``data`` was accepted. Once some was accepted, a cancel
+        no longer raises here: the count is returned, and the scope raises at the next checkpoint. So a
+        returned count is the whole truth, always.
+
+        Raises: as `send_all`.
+        """
+        with self._send_guard, memoryview(data).cast("B") as view:
+            if self._settled and not self._eof_sent:
+                await checkpoint_if_cancelled()
+            else:
+                await self._ready_to_send()
+            if not len(view):
+                await self._push_all()
+                return 0
+            try:
+                count = self._pump.accept_nowait(view) or await self._pump.accept(view)
+            except trio.Cancelled:
+                self._pump.hand_over()
+                raise
+            except TLSError:
+                await self._pump.leave_with_alert()
+                raise
+            try:
+                await self._push_all()
+            except trio.Cancelled:
+                pass  # the count must not be lost; what is queued leaves with whatever runs next
+            return count
+
+    def send_nowait(self, data: bytes | bytearray | memoryview) -> int:
+        """Send a prefix of ``data`` without waiting, and say how many bytes were accepted.
+
+        Some may still be queued in the stream: they leave with whatever runs next, a receive or `flush`.
+
+        Raises:
+          trio.WouldBlock: there is no room now.
+          NeedHandshakeError: the handshake is not done.
+          TLSError: as `send_all`.
+        """
+        with self._send_guard, memoryview(data).cast("B") as view:
+            self._check_open(sending=True)
+            if not self._machine.handshake_done:
+                raise trio.NeedHandshakeError("call do_handshake() before calling 'send_nowait'")
+            if not self._pump.sender.counts:
+                raise trio.WouldBlock  # this transport can only be awaited
+            count = self._pump.accept_nowait(view)
+            self._pump.push_nowait()
+            if not count and len(view):
+                raise trio.WouldBlock
+            return count
+
+    def sender(self, data: bytes | bytearray | memoryview) -> ResumableSend:
+        """A send that keeps its own position: after a cancel, call its ``send()`` again."""
+        return ResumableSend(self, data)
+
+    async def flush(self) -> None:
+        """Send what is queued: what a cancel left, session tickets, KeyUpdate replies.
+
+        Cancelled: nothing is lost; call it again.
+        """
+        await self.send_all(b"")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until a send might not block. Starts no handshake.
+
+        Cancelled: nothing has happened; call it again.
+        """
+        with self._send_guard:
+            await self._check_usable(sending=True)
+            await checkpoint_if_cancelled()
+            await self._pump.wait_send_all_might_not_block()
+
+    async def _ready_to_send(self) -> None:
+        await self._check_usable(sending=True)
+        await checkpoint_if_cancelled()
+        if not self._machine.handshake_done:
+            # Our last flight need not leave first: it goes out together with the data.
+            await self._pump.handshake(finish=False)
+        self._check_open(sending=True)
+
+    async def _push_all(self) -> None:
+        """Push until nothing is queued: one checkpoint at least."""
+        self._pump.push_nowait()
+        if not self._machine.outgoing.pending:
+            await cancel_shielded_checkpoint()
+            return
+        try:
+            while self._machine.outgoing.pending:
+                await self._pump.push()
+        except trio.Cancelled:
+            self._pump.hand_over()
+            raise
 
 
 class ResumableSend:
@@ -25,7 +179,7 @@ class ResumableSend:
             print(f"slow: {sender.position} of {len(data)} bytes accepted so far")
     """
 
-    def __init__(self, stream: TLSStream[Any], data: bytes | bytearray | memoryview) -> None:
+    def __init__(self, stream: Sending[Any], data: bytes | bytearray | memoryview) -> None:
         self._stream = stream
         self._data = bytes(data)
         self.position = 0

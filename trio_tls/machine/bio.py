@@ -84,9 +84,10 @@ class MemoryBIO:
         length = data.nbytes if isinstance(data, memoryview) else len(data)
         if not length:
             return 0
-        if length >= SMALL:
-            # Immutable bytes can be queued as they are; anything else may change under us.
-            self._chunks.append(_Chunk(data if type(data) is bytes else bytes(data), 0, length))
+        if type(data) is bytes and not self._pending:
+            self._chunks.append(_Chunk(data, 0, length))  # immutable, so it can be queued as it is
+        elif length >= SMALL and not 0 < self._pending < SMALL:
+            self._chunks.append(_Chunk(bytes(data), 0, length))
         else:
             self._copy_in(data, length)
         self._pending += length
@@ -100,7 +101,15 @@ class MemoryBIO:
             or not isinstance(tail.buffer, bytearray)
             or len(tail.buffer) - tail.end < length
         ):
-            tail = _Chunk(bytearray(max(SMALL, length)) if self._chunks else bytearray(length), 0, 0)
+            # A few bytes are taken along, so that they leave in one send with what follows them: a Finished
+            # with the first request, tickets with the first answer. Views of the old chunk stay as they are.
+            few = bytes(self.peek()) if len(self._chunks) == 1 and self._pending < SMALL else b""
+            size = len(few) + length
+            room = bytearray(max(SMALL, size) if self._chunks else size)
+            room[: len(few)] = few
+            tail = _Chunk(room, 0, len(few))
+            if few:
+                self._chunks.clear()
             self._chunks.append(tail)
         buffer = tail.buffer
         assert isinstance(buffer, bytearray)  # just made, or just tested

@@ -127,20 +127,19 @@ class OpenSSLMachine:
                 return None
 
     def read_into(self, buffer: memoryview) -> int | Want:
-        total = self._read_plaintext(buffer)
-        if total == len(buffer):
+        size = len(buffer)
+        total = self._read_plaintext(buffer) if self._plaintext else 0
+        if total == size or self._close_notify_received:
             return total
-        if self._close_notify_received:
-            return total
-        if total == 0:
+        if not total:
             self._raise_failure()
-        ssl_object, ssl_in, size = self.ssl_object, self._ssl_in, len(buffer)
+        ssl_object, ssl_in = self.ssl_object, self._ssl_in
         try:
             while total < size:
-                if not ssl_in.pending and not ssl_object.pending() and not self._feed():
+                if not ssl_in.pending and not self._feed() and not ssl_object.pending():
                     break
                 try:
-                    got = ssl_object.read(size - total, buffer[total:])
+                    got = ssl_object.read(size - total, buffer[total:] if total else buffer)
                 except ssl.SSLWantReadError:
                     continue
                 if not got:
@@ -169,15 +168,18 @@ class OpenSSLMachine:
         self._raise_failure(reading=False)
         if self._write_closed:
             raise ValueError("write() after shutdown()")
-        self._release_tickets()
-        room = self.outgoing.room
+        if self._tickets:
+            self._release_tickets()
         if not len(data):
             return 0
+        room = min(self.outgoing.room, WRITE_PIECE)
         if not room:
             return Want.WRITE
+        if len(data) > room:
+            data = data[:room]
         while True:
             try:
-                accepted = self.ssl_object.write(data[: min(room, WRITE_PIECE)])
+                accepted = self.ssl_object.write(data)
             except ssl.SSLWantReadError:  # a TLS 1.2 renegotiation is under way
                 self._collect()
                 if not self._feed():
@@ -217,9 +219,11 @@ class OpenSSLMachine:
 
     def _feed(self) -> bool:
         """Give OpenSSL the next piece of ciphertext; False if there is none."""
-        piece = self.incoming.peek()[:FEED_PIECE]
-        if not piece:
+        if not self.incoming.pending:
             return False
+        piece = self.incoming.peek()
+        if len(piece) > FEED_PIECE:
+            piece = piece[:FEED_PIECE]
         if not self.handshake_done:
             if len(self._first_bytes) < 16:
                 self._first_bytes += bytes(piece[: 16 - len(self._first_bytes)])

@@ -13,6 +13,7 @@ unsent: for a `~trio_tls.TLSStream` it is a transport of tier 4 or 5. `CountedCh
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ class ChaosStream(trio.abc.Stream):
         """Send all of ``data``, piece by piece. Cancelled: some of it was sent, and nobody can tell how much."""
         with self._send_guard, memoryview(data).cast("B") as view:
             if not len(view):
-                self._check_open()
+                await self._check_open()
                 await self.transport_stream.send_all(b"")
             position = 0
             while position < len(view):
@@ -207,25 +208,25 @@ class ChaosStream(trio.abc.Stream):
     async def wait_send_all_might_not_block(self) -> None:
         """Wait out a stall, then wait for the stream below."""
         with self._send_guard:
-            self._check_open()
+            await self._check_open()
             await self.sending.pass_barrier()
-            self._check_open()
+            await self._check_open()
             await self.transport_stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive the next piece; ``b""`` at the end. Cancelled: nothing is lost."""
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be >= 1")
         direction = self.receiving
         with self._receive_guard:
-            self._check_open()
+            await self._check_open()
             await direction.pass_barrier()
             if direction.ended:
                 await trio.lowlevel.checkpoint()
                 return b""
             await self._gather()
             await direction.hold()
-            self._check_open()
+            await self._check_open()
             if not self._received:
                 return b""
             available = len(self._received)
@@ -242,16 +243,17 @@ class ChaosStream(trio.abc.Stream):
         self.receiving.release()
         await self.transport_stream.aclose()
 
-    def _check_open(self) -> None:
+    async def _check_open(self) -> None:
         if self._closed:
+            await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("this ChaosStream was closed")
 
     async def _next_piece(self, view: memoryview) -> bytes:
         """What of ``view`` may go now, once it may. Behind ``eof_at`` that is all of it, to nowhere."""
-        self._check_open()
+        await self._check_open()
         await self.sending.pass_barrier()
         await self.sending.hold()
-        self._check_open()
+        await self._check_open()
         if not self.sending.ended:
             return bytes(view[: self.sending.piece_of(len(view))])
         await self._send_eof_if_due()
@@ -321,12 +323,15 @@ class CountedChaosStream(ChaosStream):
     async def flush(self) -> None:
         """Let the stream below send what it has queued, if it is of the kind that queues. Cancelled: call it again."""
         with self._send_guard:
-            self._check_open()
-            await (trio.lowlevel.checkpoint() if self._flush_below is None else self._flush_below())
+            await self._check_open()
+            if self._flush_below is None:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._flush_below()
 
     async def _send_piece(self, view: memoryview) -> int:
         if not len(view):
-            self._check_open()
+            await self._check_open()
             await trio.lowlevel.checkpoint()
             return 0
         piece = await self._next_piece(view)
@@ -364,13 +369,15 @@ def _counted_send(half: Any) -> Callable[[bytes], Awaitable[int]]:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
     async def send_to_memory(data: bytes) -> int:
-        await half.send_all(data)  # puts all of it, after its last checkpoint
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=True):  # there is always room, so it does not block
+            await half.send_all(data)
         return len(data)
 
     if callable(getattr(half, "send_some", None)):
         return half.send_some  # type: ignore[no-any-return]
     if isinstance(half, trio.SocketStream):
         return send_on_socket
-    if isinstance(half, trio.testing.MemorySendStream) and half.send_all_hook is None:
+    if isinstance(half, trio.testing.MemorySendStream):
         return send_to_memory
     raise TypeError(f"nobody can tell how much a cancelled send on {type(half).__name__} has sent; use ChaosStream")

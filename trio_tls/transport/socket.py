@@ -39,16 +39,17 @@ class _Unowned(socket.socket):
 class BorrowedSocket:
     """Nonblocking calls on the descriptor of a trio socket."""
 
-    __slots__ = ("_plain", "_trio_socket")
+    __slots__ = ("_descriptor", "_plain", "_trio_socket")
 
     def __init__(self, trio_socket: trio.socket.SocketType) -> None:
         self._trio_socket = trio_socket
         self._plain = _Unowned(trio_socket.family, trio_socket.type, trio_socket.proto, fileno=trio_socket.fileno())
         self._plain.setblocking(False)
+        self._descriptor = self._plain.fileno()
 
     def get(self) -> socket.socket:
         """The socket to call, if its descriptor is still the one that was borrowed."""
-        if self._trio_socket.fileno() != self._plain.fileno():
+        if self._trio_socket.fileno() != self._descriptor:
             raise trio.ClosedResourceError("the transport's socket was closed")
         return self._plain
 
@@ -61,12 +62,12 @@ class BorrowedSocket:
 
     def interrupt(self) -> None:
         """Wake whoever waits for this descriptor; the waiter sees a ClosedResourceError."""
-        if self._trio_socket.fileno() == self._plain.fileno():
+        if not self.closed:
             trio.lowlevel.notify_closing(self._plain)
 
     @property
     def closed(self) -> bool:
-        return self._trio_socket.fileno() != self._plain.fileno()
+        return self._trio_socket.fileno() != self._descriptor
 
 
 
