@@ -538,7 +538,8 @@ async def test_http_to_a_tls_port_is_told_as_http(machines: Machines, kind: str)
 
 @pytest.mark.parametrize("kind", TIERS)
 @pytest.mark.parametrize(
-    "banner", [b"220 mail.example.org ESMTP ready\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+    "banner",
+    [b"220 mail.example.org ESMTP ready\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"],
 )
 async def test_tls_to_a_plaintext_port_shows_what_answered(machines: Machines, kind: str, banner: bytes) -> None:
     error, reply = await failure_against(kind, machines, banner, server_side=False)

@@ -59,7 +59,7 @@ def statements(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
                 if isinstance(value, list):
                     yield from statements([each for each in value if isinstance(each, ast.stmt)])
                     for each in value:
-                        if isinstance(each, ast.excepthandler | ast.match_case):
+                        if isinstance(each, ast.ExceptHandler | ast.match_case):
                             yield from statements(each.body)
 
 
@@ -82,7 +82,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def layer_of(module: str) -> int | None:
-    first = module.split(".")[0]
+    first = module.split(".", maxsplit=1)[0]
     return next((index for index, row in enumerate(LAYERS) if first in row), None)
 
 
@@ -141,4 +141,6 @@ def test_no_module_imports_itself_through_others() -> None:
 def test_the_package_itself_only_gathers_the_public_names() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     for node in tree.body:
-        assert isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.Expr | ast.For), ast.unparse(node)
+        assert isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.Expr | ast.For), (
+            ast.unparse(node)
+        )

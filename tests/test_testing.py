@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from trio_tls import TLSStream
 from trio_tls.testing import CancelMode, Chaos, ChaosStream, CountedChaosStream, Interrupter, SweepReport, sweep
 
 from .support import HOST, ForeignStream, Machines, pattern, receive_exactly, socket_pair, tls_pair
-import trio.lowlevel
 
 KINDS = (ChaosStream, CountedChaosStream)
 DATA = pattern(300)

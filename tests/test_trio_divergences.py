@@ -19,7 +19,7 @@ from .support import HOST, Machines, tls_pair
 
 
 async def test_closing_nice_case(machines: Machines) -> None:
-    """trio's test of that name, without its last part."""
+    """Trio's test of that name, without its last part."""
     async with tls_pair(machines, "5-memory", handshake=False) as (client, server):
         client_transport = client.transport_stream
         assert client_transport is not None
@@ -88,7 +88,7 @@ async def test_aclose_before_the_handshake_is_an_ordinary_end_where_close_notify
 
 
 async def test_aclose_before_the_handshake_tells_the_peer_nothing_and_judges_nobody(machines: Machines) -> None:
-    """trio's test_ssl_handshake_failure_during_aclose: there is no handshake that could fail."""
+    """Trio's test_ssl_handshake_failure_during_aclose: there is no handshake that could fail."""
     near, far = memory_stream_pair()
     stream = TLSStream(near, distrusting(ssl.TLSVersion.TLSv1_2), server_hostname=HOST)
     with assert_checkpoints():

@@ -162,7 +162,9 @@ ALERT_HINTS: dict[Alert, str] = {
     Alert.bad_certificate: (
         "The peer rejected our certificate; check that it is valid for the name or purpose the peer expects"
     ),
-    Alert.unsupported_certificate: "The peer cannot use our certificate's type or purpose; issue one with the right EKU",
+    Alert.unsupported_certificate: (
+        "The peer cannot use our certificate's type or purpose; issue one with the right extended key usage"
+    ),
     Alert.certificate_revoked: "Our certificate was revoked; replace it",
     Alert.certificate_expired: "Our certificate has expired, or the peer's clock is wrong; renew it",
     Alert.certificate_unknown: "The peer rejected our certificate for a reason that it does not tell; see its log",

@@ -62,6 +62,7 @@ class Turn:
             self._lot.unpark_all()
 
     def release(self) -> None:
+        """Give the turn up."""
         self.taken = False
         self.wake()
 

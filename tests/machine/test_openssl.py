@@ -421,7 +421,11 @@ def test_an_altered_record_fails_both_directions_for_good(machines: Machines) ->
     client.write(memoryview(b"evil"))
     server.incoming.write(good + flipped(client.outgoing.read(), -1))
     assert read(server) == b"good", "what came before it was authenticated"
-    errors = [raised(lambda: read(server)), raised(lambda: read(server)), raised(lambda: server.write(memoryview(b"x")))]
+    errors = [
+        raised(lambda: read(server)),
+        raised(lambda: read(server)),
+        raised(lambda: server.write(memoryview(b"x"))),
+    ]
     for error in errors:
         assert isinstance(error, PeerMisbehaved)
         assert "RFC 9846" in str(error) and "authentication" in str(error)

@@ -13,7 +13,7 @@ import trustme
 
 import trio_tls
 from trio_tls import Alert, AlertReceived, CertificateVerificationError, NoSharedParameters, PeerMisbehaved, TLSError
-from trio_tls.errors import ALERT_HINTS
+from trio_tls.errors import ALERT_HINTS, alert_received
 from trio_tls.machine import openssl_errors
 from trio_tls.machine.openssl_errors import Failure, alert_for_verify_code, error_for
 
@@ -23,6 +23,7 @@ from .drive import VERSIONS, carry, fail_handshake, machine_pair, raised, record
 
 #: OpenSSL's number for the library "SSL" in its error codes, and where it stands in them.
 ERR_LIB_SSL, LIBRARY_SHIFT = 20, 23
+
 
 @cache
 def words_of_this_openssl() -> frozenset[str]:
@@ -34,9 +35,9 @@ def words_of_this_openssl() -> frozenset[str]:
     import _ssl
 
     ssl.create_default_context()  # OpenSSL loads the strings with its first context
-    ask: Callable[[int], bytes | None] = ctypes.CDLL(_ssl.__file__).ERR_reason_error_string
-    setattr(ask, "restype", ctypes.c_char_p)
-    setattr(ask, "argtypes", [ctypes.c_ulong])
+    ask = ctypes.CDLL(_ssl.__file__).ERR_reason_error_string
+    ask.restype = ctypes.c_char_p
+    ask.argtypes = [ctypes.c_ulong]
     said = (ask(ERR_LIB_SSL << LIBRARY_SHIFT | reason) for reason in range(1, 2000))
     return frozenset(words.decode() for words in said if words)
 
@@ -53,7 +54,9 @@ def test_every_reason_in_the_tables_is_one_that_openssl_has(reason: str) -> None
 
 
 def test_every_alert_that_openssl_has_words_for_is_named() -> None:
-    marked = [words for words in words_of_this_openssl() if words.startswith(("sslv3 alert", "tlsv1 alert", "tlsv13 alert"))]
+    marked = [
+        words for words in words_of_this_openssl() if words.startswith(("sslv3 alert", "tlsv1 alert", "tlsv13 alert"))
+    ]
     assert len(marked) > 25
     unmarked = openssl_errors._UNMARKED
     assert unmarked <= words_of_this_openssl()
@@ -86,7 +89,7 @@ def test_every_fatal_alert_in_plain_is_received_by_its_number(version: str) -> N
 
 def test_every_alert_of_the_rfcs_has_a_hint_of_its_own_or_the_general_one() -> None:
     for alert in Alert:
-        hint = openssl_errors.alert_received(alert).hint
+        hint = alert_received(alert).hint
         assert hint == ALERT_HINTS.get(alert, "See the peer's log for the reason")
 
 

@@ -97,9 +97,7 @@ class OpenSSLMachine:
 
     @property
     def readable(self) -> int:
-        return (
-            self.incoming.pending + self._ssl_in.pending + self.ssl_object.pending() + len(self._plaintext)
-        )
+        return self.incoming.pending + self._ssl_in.pending + self.ssl_object.pending() + len(self._plaintext)
 
     @property
     def buffered(self) -> int:
@@ -296,23 +294,27 @@ class OpenSSLMachine:
     def _failed(self, cause: ssl.SSLError) -> TLSError:
         """Note that OpenSSL failed the connection, and queue the alert that it left."""
         alert = self._ssl_out.read()
-        failure = HandshakeClosed(
-            "the peer closed the connection (close_notify) before the handshake was done",
-            hint="It may have found nothing to serve; see its log",
-            alert=Alert.close_notify,
-            sent_by_peer=True,
-        ) if isinstance(cause, ssl.SSLZeroReturnError) else error_for(
-            Failure(
-                reason=cause.reason or "",
-                words=_words(cause),
-                alert_sent=self._plain_alert(alert),
-                alert_seen=self._plain_alert(self._last_fed),
-                first_bytes=self._first_bytes,
-                verify_code=getattr(cause, "verify_code", 0),
-                verify_message=str(getattr(cause, "verify_message", "") or ""),
-                presented_chain=tuple(_chain(self.ssl_object, "get_unverified_chain")),
-                server_side=self.ssl_object.server_side,
-                handshake_done=self.handshake_done,
+        failure = (
+            HandshakeClosed(
+                "the peer closed the connection (close_notify) before the handshake was done",
+                hint="It may have found nothing to serve; see its log",
+                alert=Alert.close_notify,
+                sent_by_peer=True,
+            )
+            if isinstance(cause, ssl.SSLZeroReturnError)
+            else error_for(
+                Failure(
+                    reason=cause.reason or "",
+                    words=_words(cause),
+                    alert_sent=self._plain_alert(alert),
+                    alert_seen=self._plain_alert(self._last_fed),
+                    first_bytes=self._first_bytes,
+                    verify_code=getattr(cause, "verify_code", 0),
+                    verify_message=str(getattr(cause, "verify_message", "") or ""),
+                    presented_chain=tuple(_chain(self.ssl_object, "get_unverified_chain")),
+                    server_side=self.ssl_object.server_side,
+                    handshake_done=self.handshake_done,
+                )
             )
         )
         failure.__cause__ = cause
@@ -338,9 +340,8 @@ class OpenSSLMachine:
     def _plain_alert(self, data: bytes) -> Alert | None:
         """The alert in the plaintext record at the end of ``data``, if there is one."""
         record = data[-ALERT_RECORD_SIZE:]
-        if not self.handshake_done and len(record) == ALERT_RECORD_SIZE and record[:2] == b"\x15\x03" and record[3:5] == b"\x00\x02":
-            return Alert(record[6])
-        return None
+        plain = len(record) == ALERT_RECORD_SIZE and record[:2] == b"\x15\x03" and record[3:5] == b"\x00\x02"
+        return Alert(record[6]) if plain and not self.handshake_done else None
 
     def _fail_at_eof(self) -> NoReturn:
         """The bytes ended before the handshake did, or in a renegotiation."""

@@ -110,7 +110,9 @@ _HOW_TO_VERIFY = {
     ),
     Alert.certificate_expired: "Renew the certificate, or check this machine's clock",
     Alert.certificate_revoked: "The peer has to replace its certificate",
-    Alert.unsupported_certificate: "The certificate is not meant for this use; issue one with the right extended key usage",
+    Alert.unsupported_certificate: (
+        "The certificate is not meant for this use; issue one with the right extended key usage"
+    ),
     Alert.decrypt_error: "A signature in the chain is wrong: the chain was altered or is not one",
 }
 
@@ -164,6 +166,9 @@ _NOTHING_SHARED = {
 #: Reasons that mean "those bytes are not TLS at all".
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL"})
 
+#: How HTTP begins, from either end.
+_HTTP = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"CONNECT ", b"OPTIONS ", b"DELETE ", b"PATCH ", b"HTTP/")
+
 #: Protocol violations whose rule can be named; the others are told in OpenSSL's words.
 _RULES = {
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": (
@@ -209,12 +214,14 @@ def error_for(failure: Failure) -> TLSError:
     if reason in _NOTHING_SHARED:
         return NoSharedParameters(
             f"the peer and this end have no common {_NOTHING_SHARED[reason]}",
-            hint="Compare what both ends allow; the context's minimum_version, set_ciphers() and certificates decide it",
+            hint=(
+                "Compare what both ends allow; the context's minimum_version, set_ciphers() and certificates decide it"
+            ),
             alert=sent,
         )
     if reason in _NOT_TLS and not failure.handshake_done:
-        http = failure.first_bytes[:5] in (b"GET /", b"POST ", b"HEAD ", b"PUT /", b"CONNE", b"OPTIO", b"DELET", b"HTTP/")
-        spoken = "HTTP" if http or reason.startswith("HTTP") else "something else"
+        http = reason.startswith("HTTP") or failure.first_bytes.startswith(_HTTP)
+        spoken = "HTTP" if http else "something else"
         return PeerMisbehaved(
             f"the peer does not speak TLS but {spoken}: its first bytes are {failure.first_bytes!r}",
             hint=(

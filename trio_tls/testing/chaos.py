@@ -132,9 +132,9 @@ class ChaosDirection:
     def piece_of(self, available: int) -> int:
         """How many of ``available`` bytes, at least one of them, make up the next piece."""
         chaos = self.chaos
-        barriers = [chaos.reset_at, chaos.eof_at, None if self._released.is_set() else chaos.stall_at]
-        distances = [at - self.position for at in barriers if at is not None and at > self.position]
-        most = min([available, *distances, *([] if chaos.split is None else [chaos.split])])
+        barriers: list[int | None] = [chaos.reset_at, chaos.eof_at, None if self._released.is_set() else chaos.stall_at]
+        distances: list[int] = [at - self.position for at in barriers if at is not None and at > self.position]
+        most = min(available, *distances, available if chaos.split is None else chaos.split)
         return self._random.randint(1, most) if chaos.partial else most
 
     def damage(self, piece: bytes) -> bytes:

@@ -70,7 +70,6 @@ class BorrowedSocket:
         return self._trio_socket.fileno() != self._descriptor
 
 
-
 def borrow(stream: object) -> BorrowedSocket | None:
     """The socket below ``stream``, if it is exactly a SocketStream on a real socket."""
     if type(stream) is not trio.SocketStream:
@@ -178,5 +177,3 @@ class SocketReceiver(Receiver):
 
     def interrupt(self) -> None:
         self._borrowed.interrupt()
-
-
