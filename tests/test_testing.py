@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.lowlevel
 import trio.testing
 
 from trio_tls import TLSStream
