@@ -61,9 +61,13 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def cancellation(session: nox.Session) -> None:
-    """Cancel every operation at every step; then the same on trio.SSLStream, side by side."""
+    """Cancel every operation at every step; then the same on trio.SSLStream, side by side.
+
+    ``-- report`` leaves out the tests, and prints the comparison alone.
+    """
     install(session, "tests")
-    pytest(session, "tests/cancellation")
+    if "report" not in session.posargs:
+        pytest(session, "tests/cancellation")
     session.run("python", "-m", "tests.cancellation.report")
 
 

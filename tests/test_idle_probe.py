@@ -70,6 +70,17 @@ async def test_a_key_update_does_not_make_it_readable_and_is_answered(tmp_path: 
             (tmp_path / "secrets.log").unlink()
 
 
+async def test_a_key_update_is_answered_though_nothing_is_ever_sent(tmp_path: Path) -> None:
+    for server_side in (False, True):
+        async with peer_by_hand(tmp_path, server_side=server_side) as (stream, peer):
+            await peer.transport.send_all(peer.key_update(request=True))
+            async with blocked(stream.receive_some):
+                with trio.fail_after(5):
+                    answer = await peer.transport.receive_some()
+            assert answer[-27:-22] == b"\x17\x03\x03\x00\x16"  # a KeyUpdate; a server's tickets go before it
+            (tmp_path / "secrets.log").unlink()
+
+
 async def test_data_makes_it_readable_and_the_probe_loses_none_of_it(machines: Machines) -> None:
     data = pattern(50_000)
     async with tls_pair(machines) as (client, server), trio.open_nursery() as nursery:

@@ -251,6 +251,17 @@ async def test_a_request_whose_send_was_cancelled_leaves_while_only_a_reader_run
             assert await receive_exactly(server, accepted) == data[:accepted]
 
 
+@pytest.mark.parametrize("tier", RESUMABLE)
+async def test_a_reader_that_is_asleep_already_takes_over_what_a_cancelled_send_has_left(
+    autojump_clock: MockClock, machines: Machines, tier: str
+) -> None:
+    data = pattern(1_000_000)
+    async with tls_pair(machines, tier, buffer=4096) as (client, server), blocked(client.receive_some):
+        await cancel_once_blocked(lambda: client.send_all(data))
+        accepted = client.plaintext_sent
+        assert await receive_exactly(server, accepted) == data[:accepted]
+
+
 async def test_flush_pushes_what_a_cancelled_send_has_left(machines: Machines) -> None:
     async with tls_pair(machines, buffer=4096) as (client, server):
         data = pattern(1_000_000)

@@ -40,6 +40,8 @@ class Accessors:
 
     @context.setter
     def context(self, context: ssl.SSLContext) -> None:
+        if context.check_hostname and not self.server_side and not self.server_hostname:
+            raise ValueError("this SSLContext checks host names, and this stream was made without server_hostname")
         self._ssl_object.context = context
 
     @property

@@ -75,7 +75,8 @@ class OpenSSLMachine:
         self._last_fed = b""  # the end of what OpenSSL was given, while alerts are still plain
         self._tickets = b""
         self._plaintext = bytearray()  # decrypted bytes that shutdown() had to take out of OpenSSL
-        self._reply_queued = False
+        self._answer_due = False  # OpenSSL was fed since the last write
+        self._reply_queued = False  # and it holds up the peer (TLS 1.2 renegotiation)
         self._write_closed = False
         self._close_notify_received = False
         self._failure: TLSError | None = None  # ends both directions
@@ -144,6 +145,8 @@ class OpenSSLMachine:
                     self._close_notify_received = True
                     break
                 total += got  # type: ignore[operator]  # an int, since a buffer was given
+            if not total:
+                self._answer()
         except ssl.SSLZeroReturnError:  # close_notify, when ours has been sent too
             self._close_notify_received = True
         except ssl.SSLError as error:
@@ -169,6 +172,11 @@ class OpenSSLMachine:
         if self._tickets:
             self._release_tickets()
         if not len(data):
+            try:
+                self._answer()
+            except ssl.SSLError as error:
+                self._fail(error)
+            self._collect()
             return 0
         room = min(self.outgoing.room, WRITE_PIECE)
         if not room:
@@ -226,6 +234,7 @@ class OpenSSLMachine:
             if len(self._first_bytes) < 16:
                 self._first_bytes += bytes(piece[: 16 - len(self._first_bytes)])
             self._last_fed = (self._last_fed + bytes(piece[-ALERT_RECORD_SIZE:]))[-ALERT_RECORD_SIZE:]
+        self._answer_due = True
         self._ssl_in.write(piece)
         self.incoming.consume(len(piece))
         return True
@@ -243,6 +252,16 @@ class OpenSSLMachine:
         if self._tickets:
             self.outgoing.write(self._tickets)
             self._tickets = b""
+
+    def _answer(self) -> None:
+        """Let OpenSSL queue what it owes the peer.
+
+        It answers a KeyUpdate with the next write. Where the application writes nothing, a write of nothing does
+        it: that sends no record of its own.
+        """
+        if self._answer_due and self.info is not None and self.info.version == "TLSv1.3" and not self._write_closed:
+            self._answer_due = False
+            self.ssl_object.write(b"")
 
     def _collect_replies(self) -> None:
         """Fetch what OpenSSL answered while reading: a KeyUpdate, or a flight of a renegotiation."""
