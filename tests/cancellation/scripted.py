@@ -58,10 +58,6 @@ class ScriptedMachine:
         self._handshake = self._serve() if server_side else self._connect()
 
     @property
-    def readable(self) -> int:
-        return self.incoming.pending + len(self._received) + len(self._plaintext)
-
-    @property
     def buffered(self) -> int:
         return len(self._plaintext)
 

@@ -196,11 +196,6 @@ class Machine(Protocol):
         ...
 
     @property
-    def readable(self) -> int:
-        """At most so many plaintext bytes can be read before more ciphertext is needed."""
-        ...
-
-    @property
     def buffered(self) -> int:
         """Plaintext bytes that are decrypted and wait for a read (``SSL_pending(3)``)."""
         ...

@@ -97,10 +97,6 @@ class OpenSSLMachine:
         return cast("Introspection", _SSLIntrospection(self.ssl_object))
 
     @property
-    def readable(self) -> int:
-        return self.incoming.pending + self._ssl_in.pending + self.ssl_object.pending() + len(self._plaintext)
-
-    @property
     def buffered(self) -> int:
         return self.ssl_object.pending() + len(self._plaintext)
 
@@ -114,10 +110,7 @@ class OpenSSLMachine:
             try:
                 self.ssl_object.do_handshake()
             except ssl.SSLWantReadError:
-                self._collect()
-                if not self._feed():
-                    if self.incoming.eof:
-                        self._fail_at_eof()
+                if not self._go_on():
                     return Want.READ
             except ssl.SSLError as error:
                 self._fail(error)
@@ -187,10 +180,7 @@ class OpenSSLMachine:
             try:
                 accepted = self.ssl_object.write(data)
             except ssl.SSLWantReadError:  # a TLS 1.2 renegotiation is under way
-                self._collect()
-                if not self._feed():
-                    if self.incoming.eof:
-                        self._fail_at_eof()
+                if not self._go_on():
                     return Want.READ
             except ssl.SSLError as error:
                 self._fail(error)
@@ -222,6 +212,15 @@ class OpenSSLMachine:
         return self._ssl_in.read() + self.incoming.read()
 
     # -- bytes between our BIOs and OpenSSL's ------------------------------------------------------------
+
+    def _go_on(self) -> bool:
+        """In a handshake that wants to read: whether there is something to read now."""
+        self._collect()
+        if self._feed():
+            return True
+        if self.incoming.eof:
+            self._fail_at_eof()
+        return False
 
     def _feed(self) -> bool:
         """Give OpenSSL the next piece of ciphertext; False if there is none."""
