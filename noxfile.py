@@ -103,7 +103,8 @@ def typecheck(session: nox.Session) -> None:
     """Types, by two checkers."""
     install(session, "types")
     session.run("mypy")
-    session.run("basedpyright", "--level", "error")
+    # Told which Python to look at: by itself it takes a .venv that lies here.
+    session.run("basedpyright", "--level", "error", "--pythonpath", str(Path(session.bin) / "python"))
 
 
 @nox.session
