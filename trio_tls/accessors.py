@@ -16,6 +16,7 @@ from .machine.openssl import OpenSSLMachine
 
 if TYPE_CHECKING:
     from .machine.interface import Introspection, Machine
+    from .pump import Pump
 
 __all__ = ["Accessors"]
 
@@ -24,6 +25,7 @@ class Accessors:
     """The accessors of `TLSStream`."""
 
     _machine: Machine
+    _pump: Pump
 
     # -- at any time -------------------------------------------------------------------------------------
 
@@ -68,7 +70,7 @@ class Accessors:
 
     def pending(self) -> int:
         """Plaintext bytes that are decrypted and wait for a receive."""
-        return self._machine.buffered
+        return len(self._pump.stash) + self._machine.buffered
 
     # -- once the handshake is done ------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import trio
 from trio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
+    from .errors import UnexpectedEOF
     from .machine.interface import Machine
     from .pump import Pump
 
@@ -40,6 +41,8 @@ class Core(Generic[T_Stream]):
     transport_stream: T_Stream | None
     """The stream that carries the ciphertext; None once `unwrap` has given it back."""
 
+    _require_close_notify: bool
+
     def __init__(self, machine: Machine, pump: Pump) -> None:
         self._machine = machine
         self._pump = pump
@@ -49,17 +52,27 @@ class Core(Generic[T_Stream]):
         self._eof_sent = False
         self._settled = False  # open, and the handshake behind us: nothing to look at before a send or receive
 
-    def _check_open(self, *, sending: bool = False) -> None:
+    def _check_open(self, *, sending: bool = False, receiving: bool = False) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this TLSStream was closed")
         if sending and self._eof_sent:
             raise trio.ClosedResourceError("can't send data after send_eof() or unwrap()")
-        if self.transport_stream is None and (sending or not self._pump.stash):
+        if self.transport_stream is None and not (receiving and self._pump.stash):
             raise trio.ClosedResourceError("this TLSStream was unwrapped")
 
-    async def _check_usable(self, *, sending: bool = False) -> None:
+    async def _check_usable(self, *, sending: bool = False, receiving: bool = False) -> None:
         try:
-            self._check_open(sending=sending)
+            self._check_open(sending=sending, receiving=receiving)
         except trio.ClosedResourceError:
             await checkpoint()
             raise
+
+    def _accept_eof(self, error: UnexpectedEOF) -> None:
+        """The transport ended without close_notify: raise, unless such an end is to be taken for an ordinary one.
+
+        A reset is never one.
+        """
+        if self._pump.reset is not None:
+            raise self._pump.reset.again()
+        if self._require_close_notify:
+            raise error

@@ -32,7 +32,8 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
 
     _grace: float
     _send_close_notify: bool
-    _entered: int = 0
+    _opener: trio.lowlevel.Task | None = None  # the task whose nursery runs the sender task
+    _entered: int = 0  # how often it has entered
     _nursery_manager: Any = None
     _background: BackgroundSender | None = None
 
@@ -51,6 +52,8 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
             await checkpoint_if_cancelled()
             if not self._machine.handshake_done:
                 await self._pump.handshake(finish=False)
+            if not self._eof_sent:
+                self._pump.accept_nowait(memoryview(b""))  # raises if the connection has failed
             self._machine.shutdown()
             self._eof_sent = True
             await self._push_all()
@@ -88,6 +91,7 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
                 raise
             if self._background is not None:
                 self._background.stop()
+            pump.check_open()
             transport, self.transport_stream = self.transport_stream, None
             self._settled = False
             assert transport is not None  # _check_usable has seen it, and the guards kept others out
@@ -106,9 +110,8 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
                 try:
                     self._pump.check_open()
                     count = self._machine.read_into(view)
-                except UnexpectedEOF:
-                    if self._require_close_notify:
-                        raise
+                except UnexpectedEOF as error:
+                    self._accept_eof(error)
                     return
                 if count == 0:
                     return
@@ -162,23 +165,25 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
                 await pump.drain()
                 if machine.sent_fatal_alert:
                     await pump.linger(wait=machine.server_side)
-            except (TLSError, trio.ClosedResourceError, trio.BrokenResourceError, OSError):
+            except (TLSError, trio.ClosedResourceError, trio.BusyResourceError, trio.BrokenResourceError, OSError):
                 pass  # the peer, or the transport, has gone first: that is no failure to close
 
     async def __aenter__(self) -> Self:
-        if isinstance(self._pump.sender, InlineSender) and self._nursery_manager is None and not self._closed:
+        if isinstance(self._pump.sender, InlineSender) and not self._closed:
             await self._start_background()
-        self._entered += 1
+        elif self._opener is trio.lowlevel.current_task():
+            self._entered += 1
         return self
 
     async def _start_background(self) -> None:
         pump = self._pump
         while pump.sending.taken:
             await pump.sending.wait()
-        if pump.sender.broken is not None or self.transport_stream is None:
+        if pump.sender.broken is not None or self.transport_stream is None or self._opener is not None or self._closed:
             return
         stream = self.transport_stream
         send_half = stream.send_stream if isinstance(stream, trio.StapledStream) else stream
+        self._opener, self._entered = trio.lowlevel.current_task(), 1
         manager = trio.open_nursery()
         nursery = await manager.__aenter__()
         self._nursery_manager = manager
@@ -191,14 +196,15 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._entered -= 1
+        opener = self._opener is trio.lowlevel.current_task()
+        self._entered -= opener
         try:
             await self.aclose()
         except trio.Cancelled:
             if exc is None:
                 raise  # else the body's own exception says more, and the scope will raise again
         finally:
-            if self._nursery_manager is not None and not self._entered:  # who entered first has opened it
+            if opener and not self._entered and self._nursery_manager is not None:  # nobody else may close it
                 assert self._background is not None  # they are made together
                 self._background.stop()
                 manager, self._nursery_manager = self._nursery_manager, None

@@ -85,8 +85,11 @@ class Pump:
         self.plaintext_sent = 0
         self._last_flight_end: int | None = None
         self._plaintext_end = 0
+        self._alert_deadline: float | None = None
         self._send_failure: TLSError | None = None
         self._receive_failure: TLSError | None = None
+        self.reset: TLSError | None = None
+        """The reset that a send has met. The kernel tells it once; whoever reads sees an innocent EOF after it."""
 
     # -- what the stream asks ------------------------------------------------------------------------------
 
@@ -145,6 +148,7 @@ class Pump:
             return
         self._check_sendable()
         self.sending.taken = True
+        interrupted = True
         try:
             self.sender.send_nowait(outgoing)
             if outgoing.pending:
@@ -152,10 +156,14 @@ class Pump:
                 await self.sender.send(outgoing, flight=flight)
             else:
                 await trio.lowlevel.checkpoint()
+            interrupted = False
         except Exception as error:
+            interrupted = False
             raise self._sending_failed(error)
         finally:
             self.sending.release()
+            if interrupted:
+                self.hand_over()
 
     def push_nowait(self) -> None:
         """Send what can leave without waiting. A failure is kept for whoever sends next."""
@@ -197,8 +205,10 @@ class Pump:
 
     def pull_nowait(self) -> bool:
         """Take ciphertext that is there; False if there is none, or somebody else is at it."""
-        if self.receiving.taken or self._receive_failure is not None or self.machine.incoming.eof_written:
+        if self.receiving.taken or self.machine.incoming.eof_written:
             return False
+        if self._receive_failure is not None:
+            raise self._receive_failure.again()
         try:
             return self.receiver.receive_nowait(self.machine.incoming)
         except Exception as error:
@@ -262,10 +272,11 @@ class Pump:
             raise self._sending_failed(error)
         finally:
             self.sending.release()
+            self.hand_over()  # a reader that came meanwhile could not push
         self.check_open()
 
     def hand_over(self) -> None:
-        """A sender was cancelled: if a reader sleeps, let it take care of what is still queued."""
+        """A sender leaves: if a reader sleeps, let it take care of what is still queued."""
         if self.machine.outgoing.pending and self.receiving.taken and self.sender.counts:
             if self.sender.waits_inside:
                 self.push_nowait()
@@ -296,8 +307,9 @@ class Pump:
         self.push_nowait()
         if not outgoing.pending or self._send_failure is not None:
             return
-        with trio.move_on_after(self.grace) as scope:
-            scope.shield = True
+        if self._alert_deadline is None:  # once for all callers: a grace period for each would add up
+            self._alert_deadline = trio.current_time() + self.grace
+        with trio.CancelScope(shield=True, deadline=self._alert_deadline):
             try:
                 while outgoing.pending:
                     await self.push()
@@ -436,6 +448,7 @@ class Pump:
         """Keep the failure for later senders; what the caller that hit it should raise."""
         if self.closing and isinstance(error, trio.ClosedResourceError):
             return error
+        self._note_reset(error)
         if self._send_failure is None:
             self._send_failure = self._alert_behind(error) or _transport_error(error, "sending")
         return self._for_who_hit_it(error, self._send_failure)
@@ -447,6 +460,11 @@ class Pump:
         if self._receive_failure is None:
             self._receive_failure = _transport_error(error, "receiving")
         return self._for_who_hit_it(error, self._receive_failure)
+
+    def _note_reset(self, error: BaseException) -> None:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if self.reset is None and isinstance(cause, (ConnectionResetError, ConnectionAbortedError)):
+            self.reset = _transport_error(cause, "receiving")
 
     @staticmethod
     def _for_who_hit_it(error: Exception, kept: TLSError) -> Exception:
@@ -462,8 +480,8 @@ class Pump:
             while machine.incoming.pending < STASH_LIMIT and not machine.incoming.eof_written:
                 if not self.receiver.receive_nowait(machine.incoming):
                     break
-        except Exception:  # the receiving side is gone too; what it delivered is in the BIO
-            pass
+        except Exception as failure:  # the receiving side is gone too; what it delivered is in the BIO
+            self._note_reset(failure)
         try:
             if machine.do_handshake() is None:
                 self._read_ahead()

@@ -43,8 +43,6 @@ _scratch = _Scratch()
 class Receiving(Core[T_Stream]):
     """`TLSStream`'s methods that receive."""
 
-    _require_close_notify: bool
-
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive decrypted data: at least one byte, unless the peer has ended its side; then ``b""``.
 
@@ -121,7 +119,7 @@ class Receiving(Core[T_Stream]):
         """
         limit = _receive_limit(max_bytes)
         with self._receive_guard:
-            self._check_open()
+            self._check_open(receiving=True)
             if not self._machine.handshake_done:
                 raise trio.NeedHandshakeError("call do_handshake() before calling 'receive_nowait'")
             try:
@@ -155,13 +153,12 @@ class Receiving(Core[T_Stream]):
 
     async def _ready_to_receive(self) -> bool:
         """Open, and with the handshake behind us; False if the transport ended first, and may do so."""
-        await self._check_usable()
+        await self._check_usable(receiving=True)
         if not self._pump.last_flight_left:
             try:
                 await self._pump.handshake(finish=True)
-            except UnexpectedEOF:
-                if self._require_close_notify:
-                    raise
+            except UnexpectedEOF as error:
+                self._accept_eof(error)
                 return False
         self._settled = self.transport_stream is not None
         return True
@@ -191,12 +188,13 @@ class Receiving(Core[T_Stream]):
         pump.check_open()
         try:
             count = pump.read_now(view) if pump.stash else machine.read_into(view)
-        except UnexpectedEOF:
-            if self._require_close_notify:
-                raise
+        except UnexpectedEOF as error:
+            self._accept_eof(error)
             return 0
         if machine.outgoing.pending:  # such as replies that the read has queued
             pump.push_nowait()
+            if isinstance(count, Want) and pump.stash:  # the push has failed, and read what there was to read
+                return pump.read_now(view)
         return count
 
 

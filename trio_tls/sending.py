@@ -119,6 +119,7 @@ class Sending(Core[T_Stream]):
                 raise trio.WouldBlock  # this transport can only be awaited
             count = self._pump.accept_nowait(view)
             self._pump.push_nowait()
+            self._pump.hand_over()
             if not count and len(view):
                 raise trio.WouldBlock
             return count

@@ -76,7 +76,7 @@ class OpenSSLMachine:
         self._tickets = b""
         self._plaintext = bytearray()  # decrypted bytes that shutdown() had to take out of OpenSSL
         self._answer_due = False  # OpenSSL was fed since the last write
-        self._reply_queued = False  # and it holds up the peer (TLS 1.2 renegotiation)
+        self._reply_end = 0  # how much has to leave before the peer goes on (TLS 1.2 renegotiation)
         self._write_closed = False
         self._close_notify_received = False
         self._failure: TLSError | None = None  # ends both directions
@@ -152,7 +152,7 @@ class OpenSSLMachine:
                 self._raise_failure()
         if total or self._close_notify_received:
             return total
-        if self._reply_queued and self.outgoing.pending and not self._write_closed:
+        if self.outgoing.total_consumed < self._reply_end and not self._write_closed:
             return Want.WRITE
         if self.incoming.eof:
             return self._read_at_eof()
@@ -266,7 +266,7 @@ class OpenSSLMachine:
         """Fetch what OpenSSL answered while reading: a KeyUpdate, or a flight of a renegotiation."""
         self._collect()
         if self.ssl_object.version() != "TLSv1.3":
-            self._reply_queued = True
+            self._reply_end = self.outgoing.total_consumed + self.outgoing.pending
         if self.outgoing.pending > OUTGOING_LIMIT + REPLY_HEADROOM and self._failure is None:
             self._failure = PeerMisbehaved(
                 "the peer asks for KeyUpdate after KeyUpdate and reads none of the replies (RFC 9846 section 4.7.3)",

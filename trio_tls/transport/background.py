@@ -70,10 +70,11 @@ class BackgroundSender(Sender):
         # The transport may be asked only while the task is not in send_all(); the pump has waited for that.
         self._held = True
         try:
-            await self._stream.wait_send_all_might_not_block()
+            await self._interruptibly(self._stream.wait_send_all_might_not_block)
         finally:
             self._held = False
             self._work.unpark()
 
     def interrupt(self) -> None:
+        super().interrupt()
         self._progress.unpark_all()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..errors import TransportError
     from ..machine.bio import MemoryBIO
 
@@ -27,6 +29,14 @@ class Interruptible:
         """End the wait that is under way, if there is one."""
         if self._scope is not None:
             self._scope.cancel()
+
+    async def _interruptibly(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Await something harmless, such that `interrupt` ends it."""
+        try:
+            with trio.CancelScope() as self._scope:
+                await wait()
+        finally:
+            self._scope = None
 
 
 class Sender(Interruptible, abc.ABC):

@@ -85,7 +85,7 @@ class CountedSender(Sender):
         self._accepted = 0
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
+        await self._interruptibly(self._stream.wait_send_all_might_not_block)
 
 
 class CountedReceiver(StreamReceiver):

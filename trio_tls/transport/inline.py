@@ -39,7 +39,7 @@ class InlineSender(Sender):
         if not flight:
             try:
                 await self._stream.send_all(data)
-            except trio.Cancelled:
+            except BaseException:  # a Cancelled may come in a group, when send_all() has a nursery
                 self.broken = self._torn()
                 raise
         elif not await self._finish_despite_cancel(data):
@@ -47,7 +47,7 @@ class InlineSender(Sender):
             await trio.lowlevel.checkpoint_if_cancelled()
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
+        await self._interruptibly(self._stream.wait_send_all_might_not_block)
 
     def _torn(self) -> TransportError:
         return TransportError(
@@ -66,12 +66,13 @@ class InlineSender(Sender):
         failures: list[Exception] = []
 
         async def send() -> None:
-            with shield:
-                try:
+            try:
+                with shield:
                     await self._stream.send_all(data)
-                except Exception as error:  # it has to rise in the caller, and not in a group
-                    failures.append(error)
-            trio.lowlevel.reschedule(task)
+            except Exception as error:  # it has to rise in the caller, and not in a group
+                failures.append(error)
+            finally:
+                trio.lowlevel.reschedule(task)
 
         def on_cancel(raise_cancel: object) -> trio.lowlevel.Abort:
             shield.deadline = min(shield.deadline, trio.current_time() + self._grace)
