@@ -231,6 +231,12 @@ def error_for(failure: Failure) -> TLSError:
             ),
             alert=sent,
         )
+    if reason in _NOT_TLS:
+        return PeerMisbehaved(
+            "the peer broke the protocol: what it sent is no TLS record (RFC 9846 section 5.1)",
+            hint="Check that nothing but TLS is written to the transport, and that nothing in between alters it",
+            alert=sent,
+        )
     if reason in _RULES:
         return PeerMisbehaved(f"the peer broke the protocol: {_RULES[reason]}", hint=_ALTERED, alert=sent)
     if reason == "CALLBACK_FAILED":
