@@ -204,6 +204,21 @@ async def receive_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
     return bytes(received)
 
 
+async def exchange(client: trio.abc.Stream, server: trio.abc.Stream, there: bytes, back: bytes) -> tuple[bytes, bytes]:
+    """Send both ways at once; what the server and what the client have received."""
+    got: dict[str, bytes] = {}
+
+    async def receive(name: str, end: trio.abc.ReceiveStream, count: int) -> None:
+        got[name] = await receive_exactly(end, count)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, there)
+        nursery.start_soon(server.send_all, back)
+        nursery.start_soon(receive, "server", server, len(there))
+        nursery.start_soon(receive, "client", client, len(back))
+    return got["server"], got["client"]
+
+
 def pattern(count: int, seed: int = 0) -> bytes:
     """``count`` bytes in which a lost, doubled or moved byte shows."""
     unit = b"".join((index + seed).to_bytes(4, "big") for index in range(count // 4 + 1))

@@ -15,7 +15,7 @@ from trio_tls import TLSStream
 
 from .blocking import blocked, cancel_once_blocked, concurrently
 from .peers import peer_by_hand
-from .support import HOST, Machines, pattern, receive_exactly, tls_pair, transport_pair
+from .support import HOST, Machines, exchange, pattern, receive_exactly, tls_pair, transport_pair
 
 
 @asynccontextmanager
@@ -37,17 +37,7 @@ async def test_data_goes_both_ways_through_all_layers(
 ) -> None:
     there, back = pattern(300_000), pattern(300_000, seed=2)
     async with deep_pair(machines, depth) as (client, server):
-        got: dict[str, bytes] = {}
-
-        async def receive(name: str, end: trio.abc.ReceiveStream, count: int) -> None:
-            got[name] = await receive_exactly(end, count)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.send_all, there)
-            nursery.start_soon(server.send_all, back)
-            nursery.start_soon(receive, "server", server, len(there))
-            nursery.start_soon(receive, "client", client, len(back))
-        assert got == {"server": there, "client": back}
+        assert await exchange(client, server, there, back) == (there, back)
 
 
 @pytest.mark.parametrize("depth", [2, 3])

@@ -152,7 +152,8 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
         pump.wake_for_close()
         if machine.handshake_done and not machine.sent_fatal_alert:
             try:
-                machine.write(memoryview(b"")) if not self._eof_sent else None  # tickets
+                if not self._eof_sent:
+                    machine.write(memoryview(b""))  # releases the tickets
                 if self._send_close_notify:
                     machine.shutdown()
             except TLSError:
