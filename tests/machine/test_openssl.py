@@ -516,6 +516,19 @@ def test_a_renegotiation_happens_inside_reads_where_the_context_allows_it() -> N
     assert read(server) == b"after it"
 
 
+def test_after_a_renegotiation_reading_does_not_wait_for_what_is_sent_later() -> None:
+    client, server = connected_to_renegotiating_client(allowed=True)
+    assert client.connection.renegotiate()
+    for _ in range(4):
+        client.step(server)
+        read(server)
+    assert client.connection.total_renegotiations() == 1
+    assert not server.outgoing.pending
+    assert server.write(memoryview(b"application data")) == 16
+    assert server.outgoing.pending
+    assert read(server) is Want.READ
+
+
 def test_a_write_during_a_renegotiation_waits_for_the_peer() -> None:
     client, server = connected_to_renegotiating_client(allowed=True)
     assert client.connection.renegotiate()
