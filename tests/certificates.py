@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .support import HOST, authority
+from trio_tls import Credential
+
+from .support import HOST, authority, credential_of
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
@@ -219,6 +221,11 @@ def presenting(certificate: trustme.LeafCert | Issued, version: ssl.TLSVersion) 
     present(context, certificate)
     context.minimum_version = context.maximum_version = version
     return context
+
+
+def credential(certificate: trustme.LeafCert | Issued) -> Credential:
+    """The certificate and its key, for our own machine."""
+    return Credential.from_pem(certificate.pem) if isinstance(certificate, Issued) else credential_of(certificate)
 
 
 def distrusting(version: ssl.TLSVersion) -> ssl.SSLContext:

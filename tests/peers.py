@@ -13,14 +13,24 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
+import trustme
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from trio_tls import TLSStream
+from trio_tls import (
+    ClientConfig,
+    PrivatePolicy,
+    ServerConfig,
+    Session,
+    TLSStream,
+    TrustAnchors,
+    Verifier,
+    accept_any_peer,
+)
 
 from .support import (
     HOST,
@@ -28,11 +38,18 @@ from .support import (
     Machines,
     authority,
     client_certificate,
+    client_config,
     client_context,
+    credential_of,
+    server_config,
     server_context,
     tls_pair,
     transport_pair,
+    verifier,
 )
+
+#: What a TLSStream is configured by.
+Config: TypeAlias = "ssl.SSLContext | ClientConfig | ServerConfig"
 
 APPLICATION_DATA, HANDSHAKE, ALERT = 23, 22, 21
 
@@ -42,45 +59,84 @@ SUITE = "TLS_AES_256_GCM_SHA384"
 
 def client_of(machines: Machines) -> ssl.SSLContext:
     """A client context of its own, of the version of ``machines``, for a test to change."""
-    return client_context(machines.client.minimum_version)
+    return client_context(None if machines.is_own("client") else machines.client.minimum_version)
 
 
 def server_of(machines: Machines) -> ssl.SSLContext:
     """A server context of its own, of the version of ``machines``, for a test to change."""
-    return server_context(machines.server.minimum_version)
+    return server_context(None if machines.is_own("server") else machines.server.minimum_version)
 
 
-def distrustful_client(machines: Machines) -> ssl.SSLContext:
-    """A client context that does not trust the test CA."""
+def distrustful_client(machines: Machines) -> Config:
+    """A client that does not trust the test CA."""
+    if machines.is_own("client"):
+        strange = TrustAnchors.from_pem(trustme.CA().cert_pem.bytes())
+        return client_config().replace(verify=Verifier(strange, PrivatePolicy()))
     context = ssl.create_default_context()
     context.minimum_version = context.maximum_version = machines.client.minimum_version
     return context
 
 
-def demanding_server(machines: Machines) -> ssl.SSLContext:
-    """A server context that requires a client certificate of the test CA."""
+def demanding_server(machines: Machines) -> Config:
+    """A server that requires a client certificate of the test CA."""
+    if machines.is_own("server"):
+        return server_config().replace(client_auth="required", verify=verifier())
     context = server_of(machines)
     authority().configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def certified_client(machines: Machines) -> ssl.SSLContext:
-    """A client context that has a certificate to show."""
+def certified_client(machines: Machines) -> Config:
+    """A client that has a certificate to show."""
+    if machines.is_own("client"):
+        return client_config().replace(credentials=credential_of(client_certificate()))
     context = client_of(machines)
     client_certificate().configure_cert(context)
     return context
 
 
+def trusting_client(machines: Machines) -> Config:
+    """A client that takes anybody for the server."""
+    if machines.is_own("client"):
+        return client_config().replace(verify=accept_any_peer)
+    context = client_of(machines)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def has_ticket(session: ssl.SSLSession | Session | None) -> bool:
+    """Whether there is a session to resume. `ssl` has one without a ticket, too; ours are tickets."""
+    return session.has_ticket if isinstance(session, ssl.SSLSession) else session is not None
+
+
+def speaking(machines: Machines, *, client: list[str], server: list[str]) -> Machines:
+    """The same, with these ALPN protocols."""
+    if machines.is_own("client"):
+        of_client: Config = client_config().replace(alpn_protocols=client)
+    else:
+        of_client = client_of(machines)
+        of_client.set_alpn_protocols(client)
+    if machines.is_own("server"):
+        of_server: Config = server_config().replace(alpn_protocols=server)
+    else:
+        of_server = server_of(machines)
+        of_server.set_alpn_protocols(server)
+    return Machines(machines.name, of_client, of_server, machines.version)
+
+
+def strict_server(machines: Machines, transport: trio.abc.Stream) -> trio.SSLStream[trio.abc.Stream]:
+    """Trio's own server, which insists on close_notify; `trio.SSLStream` knows contexts alone."""
+    context = server_of(machines) if machines.is_own("server") else machines.server
+    return trio.SSLStream(transport, context, server_side=True)
+
+
 @asynccontextmanager
 async def ends_of(
-    machines: Machines,
-    tier: str = "1-socket",
-    *,
-    client: ssl.SSLContext | None = None,
-    server: ssl.SSLContext | None = None,
+    machines: Machines, tier: str = "1-socket", *, client: Config | None = None, server: Config | None = None
 ) -> AsyncIterator[tuple[TLSStream[Any], TLSStream[Any]]]:
-    """As `tests.support.tls_pair` before the handshake, with contexts of the test's own on top of the transport."""
+    """As `tests.support.tls_pair` before the handshake, with configurations of the test's own above the transport."""
     async with transport_pair(tier, machines) as transports, AsyncExitStack() as stack:
         ends = (
             TLSStream(transports[0], client or machines.client, server_hostname=HOST),

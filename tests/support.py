@@ -1,7 +1,11 @@
 """What the tests share: certificates, machines, transports of every tier, and a pair of streams on them.
 
 A test that takes the ``machines`` fixture runs once for each entry of `MACHINES`: every behaviour is shown on
-every machine and version. `tls_pair` makes the two ends of one connection on a transport of a given tier.
+every machine and version. It also runs where one end is ours and the other is `ssl`'s (`CROSSED`), in the slow suite,
+or at once if it is marked ``across``. A test about `ssl` alone is marked ``ssl_alone``, with the reason.
+
+Variants of a configuration are in `tests.peers`. `tls_pair` makes the two ends of one connection on a transport of a
+given tier.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import trio
 import trio.testing
 import trustme
 
-from trio_tls import TLSStream
+from trio_tls import ClientConfig, Credential, PrivatePolicy, ServerConfig, Session, TLSStream, TrustAnchors, Verifier
 
 HOST = "server.example.org"
 
@@ -69,15 +73,61 @@ class Machines:
     server: Any
     version: str
 
+    def is_own(self, role: str) -> bool:
+        """Whether the ``"client"`` or the ``"server"`` is our own machine."""
+        return isinstance(self.client if role == "client" else self.server, ClientConfig | ServerConfig)
+
+
+@cache
+def verifier() -> Verifier:
+    """Believes the test CA."""
+    return Verifier(TrustAnchors.from_pem(authority().cert_pem.bytes()), PrivatePolicy())
+
+
+def credential_of(certificate: trustme.LeafCert) -> Credential:
+    """The same certificate, for our own machine."""
+    return Credential.from_pem(certificate.private_key_and_cert_chain_pem.bytes())
+
+
+class ForgetfulCache:
+    """Takes sessions and has none, so that a handshake is a full one unless its test passes a session."""
+
+    def put(self, key: bytes, session: Session) -> None:
+        pass
+
+    def take(self, key: bytes) -> None:
+        return None
+
+
+def client_config() -> ClientConfig:
+    """A client on our own machine that trusts the test CA. As with `ssl`, it resumes only the session it is given."""
+    return ClientConfig(verify=verifier(), session_cache=ForgetfulCache())
+
+
+def server_config() -> ServerConfig:
+    """A server on our own machine."""
+    return ServerConfig(credentials=credential_of(server_certificate()))
+
+
+#: Both ends are `ssl`'s.
+SSL_MACHINES = ("ssl-1.3", "ssl-1.2")
+
+#: Both ends are of one kind.
+MACHINES: tuple[str, ...] = (*SSL_MACHINES, "own")
+
+#: Our client to their server, and their client to our server.
+CROSSED = ("own-client", "own-server")
+
 
 @cache
 def machines_named(name: str) -> Machines:
-    version = {"ssl-1.3": ssl.TLSVersion.TLSv1_3, "ssl-1.2": ssl.TLSVersion.TLSv1_2}[name]
-    spoken = {"ssl-1.3": "TLSv1.3", "ssl-1.2": "TLSv1.2"}[name]
-    return Machines(name, client_context(version), server_context(version), spoken)
-
-
-MACHINES = ("ssl-1.3", "ssl-1.2")
+    """The entry of `MACHINES` or `CROSSED` with this name. All who ask share the configurations: never change one."""
+    client: Any
+    server: Any
+    version = ssl.TLSVersion.TLSv1_2 if name == "ssl-1.2" else ssl.TLSVersion.TLSv1_3
+    client = client_config() if name in {"own", "own-client"} else client_context(version)
+    server = server_config() if name in {"own", "own-server"} else server_context(version)
+    return Machines(name, client, server, "TLSv1.2" if name == "ssl-1.2" else "TLSv1.3")
 
 
 class ForeignStream(trio.abc.Stream):

@@ -184,3 +184,24 @@ async def test_the_grace_period_is_paid_once(machines: Machines, autojump_clock:
                 with pytest.raises(PeerMisbehaved):
                     await operation()
             assert trio.current_time() - begin <= 1.001
+
+
+@pytest.mark.parametrize("tier", ["1-socket", "2-nested", "4-lockstep", "4-foreign"])
+@pytest.mark.parametrize("first", ["client", "server"])
+async def test_a_receive_does_not_wait_for_a_flight_that_is_stuck_among_data_which_the_peer_reads_later(
+    machines: Machines, tier: str, first: str, autojump_clock: MockClock
+) -> None:
+    async with tls_pair(machines, tier, buffer=1, handshake=False) as ends:
+        early, late = ends if first == "client" else ends[::-1]
+        answers: list[bytes] = []
+
+        async def receive() -> None:
+            answers.append(await receive_exactly(early, 5000))
+
+        async def answer_before_reading() -> None:
+            await late.send_all(DATA[:5000])
+            assert await receive_exactly(late, len(DATA)) == DATA
+
+        with trio.fail_after(1000):
+            await concurrently(lambda: early.send_all(DATA), receive, answer_before_reading)
+        assert answers == [DATA[:5000]]

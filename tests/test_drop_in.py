@@ -13,8 +13,19 @@ import trio_tls
 from trio_tls import TLSListener, TLSStream
 
 from .blocking import blocked, concurrently
-from .peers import client_of
-from .support import HOST, Machines, client_context, server_context, socket_pair, tls_pair
+from .peers import client_of, trusting_client
+from .support import (
+    HOST,
+    Machines,
+    client_config,
+    client_context,
+    machines_named,
+    server_certificate,
+    server_config,
+    server_context,
+    socket_pair,
+    tls_pair,
+)
 
 #: What `trio.SSLStream` forwards to its SSLObject, but not before the handshake.
 AFTER_HANDSHAKE = (
@@ -56,7 +67,7 @@ async def test_every_argument_goes_by_the_name_that_trio_gave_it(machines: Machi
         await client.send_all(data=b"by keyword")
         assert await server.receive_some(max_bytes=100) == b"by keyword"
         assert client.getpeercert(binary_form=True) is not None
-        assert client.get_channel_binding(cb_type="tls-unique") is not None
+        assert (client.get_channel_binding(cb_type="tls-unique") is None) == machines.is_own("client")
 
 
 async def test_a_loop_over_the_stream_ends_with_the_data(machines: Machines) -> None:
@@ -66,6 +77,7 @@ async def test_a_loop_over_the_stream_ends_with_the_data(machines: Machines) -> 
         assert b"".join([part async for part in client]) == b"all there is"
 
 
+@pytest.mark.ssl_alone("there is no SSLObject below our own machine: the next test")
 async def test_the_private_names_that_others_use_are_there(machines: Machines) -> None:
     """As for example httpcore, which asks ``_ssl_object`` for ALPN, trio's own tests read ``_https_compatible``."""
     async with tls_pair(machines, client_options={"https_compatible": True}) as (client, server):
@@ -80,6 +92,23 @@ async def test_the_private_names_that_others_use_are_there(machines: Machines) -
         assert not TLSListener(tcp, machines.server)._https_compatible
 
 
+async def test_what_only_an_ssl_object_has_is_an_attribute_error_on_our_own_machine() -> None:
+    """So that ``getattr(stream, "_ssl_object", None)`` finds None, and nobody takes half an SSLObject for one."""
+    machines = machines_named("own")
+    async with tls_pair(machines, client_options={"https_compatible": True}) as (client, server):
+        for end in (client, server):
+            for name in ("_ssl_object", "context"):
+                assert not hasattr(end, name)
+            with pytest.raises(AttributeError):
+                end.context = client_context()
+            with pytest.raises(AttributeError):
+                end.session = None  # type: ignore[assignment]
+        assert client._https_compatible
+        assert not server._https_compatible
+    async with (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0] as tcp:
+        assert TLSListener(tcp, machines.server, https_compatible=True)._https_compatible
+
+
 def test_the_classes_are_generic_at_run_time() -> None:
     assert TLSStream[trio.SocketStream] is not None
     assert TLSListener[trio.SocketStream] is not None
@@ -87,7 +116,7 @@ def test_the_classes_are_generic_at_run_time() -> None:
 
 def test_dir_lists_what_trio_lists(machines: Machines, transport: trio.abc.Stream) -> None:
     stream = TLSStream(transport, machines.client, server_hostname=HOST)
-    theirs = trio.SSLStream(transport, machines.client, server_hostname=HOST)
+    theirs = trio.SSLStream(transport, client_of(machines), server_hostname=HOST)
     missing = {name for name in dir(theirs) if not name.startswith("_")} - set(dir(stream))
     assert missing == set()
     assert {*ALSO_AFTER_HANDSHAKE, "send_eof"} <= set(dir(stream))
@@ -145,6 +174,7 @@ async def test_what_only_a_handshake_can_tell_needs_it(machines: Machines, name:
                 getattr(ends[0], name)()
 
 
+@pytest.mark.ssl_alone("asks the SSLObject; that our own machine tells the same is the next test")
 async def test_what_a_handshake_can_tell_is_what_ssl_tells(machines: Machines) -> None:
     async with tls_pair(machines) as ends:
         for end in ends:
@@ -159,10 +189,38 @@ async def test_what_a_handshake_can_tell_is_what_ssl_tells(machines: Machines) -
             assert end.info.group == end.group()
 
 
+async def test_what_our_own_machine_tells_has_the_shapes_of_ssl() -> None:
+    """Each end in turn, beside an end on an `ssl.SSLContext` of the very same connection."""
+    for name in ("own-client", "own-server"):
+        machines = machines_named(name)
+        async with tls_pair(machines) as ends:
+            own, theirs = ends if name == "own-client" else ends[::-1]
+            assert own.cipher() == theirs.cipher()
+            assert own.version() == theirs.version() == "TLSv1.3"
+            assert own.selected_alpn_protocol() is own.selected_npn_protocol() is own.compression() is None
+            assert own.session_reused is False
+            assert own.pending() == 0
+            assert own.info is not None and own.info.group == own.group() is not None
+            leaf = server_certificate().cert_chain_pems[0].bytes().decode()
+            if name == "own-client":
+                assert own.shared_ciphers() is None
+                assert own.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(leaf)
+                async with tls_pair(machines_named("ssl-1.3")) as (client, _):
+                    assert own.getpeercert() == client.getpeercert()
+                    assert own.get_unverified_chain() == client.get_unverified_chain()
+            else:
+                assert own.cipher() in (own.shared_ciphers() or ())
+                assert own.getpeercert() is None
+                assert own.getpeercert(binary_form=True) is None
+                assert own.get_unverified_chain() == own.get_verified_chain() == []
+            with pytest.raises(ValueError, match="after the handshake"):
+                own.verify_client_post_handshake()
+
+
 async def test_what_is_there_at_any_time(machines: Machines) -> None:
     async with tls_pair(machines, handshake=False) as (client, server):
         assert isinstance(client.transport_stream, trio.SocketStream)
-        assert client.context is machines.client
+        assert machines.is_own("client") or client.context is machines.client
         assert (client.server_side, server.server_side) == (False, True)
         assert (client.server_hostname, server.server_hostname) == (HOST, None)
         assert client.pending() == 0
@@ -178,6 +236,7 @@ async def test_unknown_names_are_attribute_errors(machines: Machines, transport:
             setattr(stream, name, "something")
 
 
+@pytest.mark.ssl_alone("our own machine has no context")
 async def test_a_context_set_before_the_handshake_takes_effect(machines: Machines) -> None:
     untrusting = ssl.create_default_context()
     async with tls_pair(machines, handshake=False) as (client, server):
@@ -222,9 +281,7 @@ def test_what_is_no_configuration_is_refused(transport: Any, config: Any) -> Non
 def test_a_client_that_checks_names_needs_one(machines: Machines, transport: trio.abc.Stream) -> None:
     with pytest.raises(ValueError, match="server_hostname"):
         TLSStream(transport, machines.client)
-    unchecked = client_of(machines)
-    unchecked.check_hostname = False
-    TLSStream(transport, unchecked)
+    TLSStream(transport, trusting_client(machines))
 
 
 def test_a_context_for_the_other_side_is_refused(transport: trio.abc.Stream) -> None:
@@ -232,6 +289,10 @@ def test_a_context_for_the_other_side_is_refused(transport: trio.abc.Stream) -> 
         TLSStream(transport, server_context(), server_hostname=HOST)
     with pytest.raises(ValueError, match="server_side=True"):
         TLSStream(transport, client_context(), server_side=True)
+    with pytest.raises(ValueError, match="a ClientConfig cannot serve"):
+        TLSStream(transport, client_config(), server_side=True)
+    with pytest.raises(ValueError, match="server_hostname is for clients"):
+        TLSStream(transport, server_config(), server_hostname=HOST)
 
 
 @pytest.mark.parametrize("grace", [-1, float("nan")])

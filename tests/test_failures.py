@@ -1,6 +1,6 @@
 """Every way in which a connection fails: its named exception, its text, its alert, and that everybody is told.
 
-How this works. A `Case` describes two contexts that cannot agree, and what each end is to raise. `told` runs
+How this works. A `Case` describes two configurations that cannot agree, and what each end is to raise. `told` runs
 the connection with several tasks at each end and checks what holds for every failure: each waiter gets the
 same facts in an object of its own, and so does every later call. The alert is shown to have been on the wire by
 the other end, which names it, or by raw bytes where the other end is not TLS at all.
@@ -27,9 +27,13 @@ from trio_tls import (
     Alert,
     AlertReceived,
     CertificateVerificationError,
+    CipherSuiteNumber,
+    ClientConfig,
     HandshakeClosed,
+    NamedGroup,
     NoSharedParameters,
     PeerMisbehaved,
+    ServerConfig,
     TLSError,
     TLSStream,
     TransportError,
@@ -37,13 +41,20 @@ from trio_tls import (
 )
 
 from . import certificates
+from .peers import Config, demanding_server, distrustful_client, speaking
 from .support import (
+    CROSSED,
     HOST,
+    MACHINES,
+    SSL_MACHINES,
     Machines,
     authority,
     client_certificate,
+    client_config,
     client_context,
+    machines_named,
     receive_exactly,
+    server_config,
     server_context,
     socket_pair,
     tcp_pair,
@@ -123,7 +134,20 @@ async def fail_together(client: TLSStream[Any], server: TLSStream[Any]) -> dict[
     return failures
 
 
-# -- two contexts that cannot agree ------------------------------------------------------------------------
+# -- two configurations that cannot agree ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class End:
+    """How one end is configured, of either kind.
+
+    Attributes:
+      ssl: makes its `ssl.SSLContext`, of a version.
+      own: makes its config of our own machine, or None where there is no such thing.
+    """
+
+    ssl: Callable[[ssl.TLSVersion], ssl.SSLContext]
+    own: Callable[[], ClientConfig | ServerConfig] | None
 
 
 @dataclass(frozen=True)
@@ -131,31 +155,64 @@ class Case:
     """One way to fail.
 
     Attributes:
-      client, server: the contexts, by version.
+      client, server: the ends.
       fails: which end finds the fault.
       error: what that end raises; the other raises `AlertReceived`.
-      alert: what crosses the wire.
-      versions: where it applies.
-      says: what the text of the one who finds it has.
+      alert: what crosses the wire; where that differs, by what finds it: ``"ssl-1.3"``, ``"ssl-1.2"``, ``"own"``.
+      says: what the text of the one who finds it has; likewise.
+      machines: where it applies.
       host: the name that the client asks for.
     """
 
-    client: Callable[[ssl.TLSVersion], ssl.SSLContext]
-    server: Callable[[ssl.TLSVersion], ssl.SSLContext]
+    client: End
+    server: End
     fails: str
     error: type[TLSError]
-    alert: Alert | dict[ssl.TLSVersion, Alert]
-    says: str
-    versions: tuple[ssl.TLSVersion, ...] = (TLS13, TLS12)
+    alert: Alert | dict[str, Alert]
+    says: str | dict[str, str]
+    machines: tuple[str, ...] = (*MACHINES, *CROSSED)
     host: str = HOST
 
+    def configs(self, machines: Machines) -> tuple[Config, Config]:
+        """Of the client and the server, as ``machines`` has them."""
+        version = TLS12 if machines.version == "TLSv1.2" else TLS13
+        made: list[Config] = []
+        for role, end in (("client", self.client), ("server", self.server)):
+            if machines.is_own(role):
+                assert end.own is not None
+                made.append(end.own())
+            else:
+                made.append(end.ssl(version))
+        return made[0], made[1]
 
-def presenting(certificate: Callable[[], Any]) -> Callable[[ssl.TLSVersion], ssl.SSLContext]:
-    return lambda version: certificates.presenting(certificate(), version)
+    def finder(self, machines: Machines) -> str:
+        """What finds the fault."""
+        if machines.is_own(self.fails):
+            return "own"
+        return "ssl-1.2" if machines.version == "TLSv1.2" else "ssl-1.3"
 
 
-def other_version(context: Callable[[ssl.TLSVersion], ssl.SSLContext]) -> Callable[[ssl.TLSVersion], ssl.SSLContext]:
-    return lambda version: context(TLS12 if version is TLS13 else TLS13)
+def presenting(certificate: Callable[[], Any]) -> End:
+    """A server with this certificate."""
+    return End(
+        lambda version: certificates.presenting(certificate(), version),
+        lambda: server_config().replace(credentials=certificates.credential(certificate())),
+    )
+
+
+def certified(certificate: Callable[[], Any]) -> End:
+    """A client that presents this certificate."""
+
+    def make(version: ssl.TLSVersion) -> ssl.SSLContext:
+        context = client_context(version)
+        certificates.present(context, certificate())
+        return context
+
+    return End(make, lambda: client_config().replace(credentials=certificates.credential(certificate())))
+
+
+def other_version(version: ssl.TLSVersion) -> ssl.SSLContext:
+    return server_context(TLS12 if version is TLS13 else TLS13)
 
 
 def with_ciphers(
@@ -170,11 +227,25 @@ def with_ciphers(
 
 
 def with_group(
-    context: Callable[[ssl.TLSVersion], ssl.SSLContext], group: str
-) -> Callable[[ssl.TLSVersion], ssl.SSLContext]:
+    context: Callable[[ssl.TLSVersion], ssl.SSLContext],
+    config: Callable[[], ClientConfig | ServerConfig],
+    group: str,
+    number: NamedGroup,
+) -> End:
     def make(version: ssl.TLSVersion) -> ssl.SSLContext:
         made = context(version)
         made.set_ecdh_curve(group)
+        return made
+
+    return End(make, lambda: config().replace(groups=[number]))
+
+
+def with_alpn(
+    context: Callable[[ssl.TLSVersion], ssl.SSLContext], protocol: str
+) -> Callable[[ssl.TLSVersion], ssl.SSLContext]:
+    def make(version: ssl.TLSVersion) -> ssl.SSLContext:
+        made = context(version)
+        made.set_alpn_protocols([protocol])
         return made
 
     return make
@@ -186,41 +257,42 @@ def without_certificate(version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-def demanding(version: ssl.TLSVersion) -> ssl.SSLContext:
-    """A server that requires a client certificate of the test CA."""
+def demanding_context(version: ssl.TLSVersion) -> ssl.SSLContext:
     context = server_context(version)
     authority().configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def certified(certificate: Callable[[], Any]) -> Callable[[ssl.TLSVersion], ssl.SSLContext]:
-    """A client that presents this certificate."""
+CLIENT, SERVER = End(client_context, client_config), End(server_context, server_config)
 
-    def make(version: ssl.TLSVersion) -> ssl.SSLContext:
-        context = client_context(version)
-        certificates.present(context, certificate())
-        return context
+#: A server that requires a client certificate of the test CA.
+DEMANDING = End(demanding_context, lambda: demanding_server(machines_named("own-server")))  # type: ignore[arg-type, return-value]
 
-    return make
-
+DISTRUSTING = End(certificates.distrusting, lambda: distrustful_client(machines_named("own-client")))  # type: ignore[arg-type, return-value]
 
 CVE = CertificateVerificationError
 CASES: dict[str, Case] = {
     "untrusted CA": Case(
-        certificates.distrusting, server_context, "client", CVE, Alert.unknown_ca, "load_verify_locations"
+        DISTRUSTING,
+        SERVER,
+        "client",
+        CVE,
+        Alert.unknown_ca,
+        {"ssl-1.3": "load_verify_locations", "ssl-1.2": "load_verify_locations", "own": "TrustAnchors"},
     ),
-    "wrong host": Case(
-        client_context, server_context, "client", CVE, Alert.bad_certificate, "server_hostname", host="a.example.org"
-    ),
-    "expired": Case(
-        client_context, presenting(certificates.expired), "client", CVE, Alert.certificate_expired, "clock"
-    ),
+    "wrong host": Case(CLIENT, SERVER, "client", CVE, Alert.bad_certificate, "server_hostname", host="a.example.org"),
+    "expired": Case(CLIENT, presenting(certificates.expired), "client", CVE, Alert.certificate_expired, "clock"),
     "not yet valid": Case(
-        client_context, presenting(certificates.not_yet_valid), "client", CVE, Alert.bad_certificate, "clock"
+        CLIENT,
+        presenting(certificates.not_yet_valid),
+        "client",
+        CVE,
+        {"ssl-1.3": Alert.bad_certificate, "ssl-1.2": Alert.bad_certificate, "own": Alert.certificate_expired},
+        "clock",
     ),
     "wrong purpose": Case(
-        client_context,
+        CLIENT,
         presenting(certificates.for_clients_only),
         "client",
         CVE,
@@ -228,83 +300,119 @@ CASES: dict[str, Case] = {
         "extended key usage",
     ),
     "no common version": Case(
-        client_context,
-        other_version(server_context),
+        CLIENT,
+        End(other_version, None),
         "server",
         NoSharedParameters,
         Alert.protocol_version,
         "no common TLS version",
+        machines=(*SSL_MACHINES, "own-client"),
     ),
-    "no common cipher suite": Case(
-        with_ciphers(client_context, "ECDHE-ECDSA-AES128-GCM-SHA256"),
-        with_ciphers(server_context, "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    "an older client": Case(
+        End(lambda _version: client_context(TLS12), None),
+        SERVER,
+        "server",
+        NoSharedParameters,
+        Alert.protocol_version,
+        "an ssl.SSLContext can serve it",
+        machines=("own-server",),
+    ),
+    "no common cipher suite in TLS 1.2": Case(
+        End(with_ciphers(client_context, "ECDHE-ECDSA-AES128-GCM-SHA256"), None),
+        End(with_ciphers(server_context, "ECDHE-ECDSA-AES256-GCM-SHA384"), None),
         "server",
         NoSharedParameters,
         Alert.handshake_failure,
         "no common cipher suite",
-        versions=(TLS12,),
+        machines=("ssl-1.2",),
     ),
-    "no common group": Case(
-        with_group(client_context, "prime256v1"),
-        with_group(server_context, "secp384r1"),
+    "no common cipher suite": Case(
+        End(client_context, lambda: client_config().replace(cipher_suites=[CipherSuiteNumber.TLS_AES_128_GCM_SHA256])),
+        End(server_context, lambda: server_config().replace(cipher_suites=[CipherSuiteNumber.TLS_AES_256_GCM_SHA384])),
         "server",
         NoSharedParameters,
         Alert.handshake_failure,
-        "no common",
+        "none of our cipher suites",
+        machines=("own",),
     ),
-    "a server without a certificate": Case(
-        client_context,
-        without_certificate,
+    "no common group": Case(
+        with_group(client_context, client_config, "prime256v1", NamedGroup.secp256r1),
+        with_group(server_context, server_config, "secp384r1", NamedGroup.secp384r1),
         "server",
         NoSharedParameters,
-        {TLS12: Alert.handshake_failure, TLS13: Alert.protocol_version},  # OpenSSL then takes itself for TLS 1.2
+        Alert.handshake_failure,
+        {"ssl-1.3": "no common", "ssl-1.2": "no common", "own": "none of our key exchange groups"},
+    ),
+    "no common ALPN protocol": Case(
+        End(with_alpn(client_context, "h2"), lambda: client_config().replace(alpn_protocols=["h2"])),
+        End(server_context, lambda: server_config().replace(alpn_protocols=["http/1.1"])),
+        "server",
+        NoSharedParameters,
+        Alert.no_application_protocol,
+        "none of our ALPN protocols",
+        machines=("own", "own-server"),  # a server on an SSLContext goes on without one: see below
+    ),
+    "a server without a certificate": Case(
+        CLIENT,
+        End(without_certificate, None),
+        "server",
+        NoSharedParameters,
+        # OpenSSL then takes itself for TLS 1.2
+        {"ssl-1.2": Alert.handshake_failure, "ssl-1.3": Alert.protocol_version},
         "certificate",
+        machines=(*SSL_MACHINES, "own-client"),
     ),
     "no client certificate": Case(
-        client_context,
-        demanding,
+        CLIENT,
+        DEMANDING,
         "server",
         CVE,
-        {TLS12: Alert.handshake_failure, TLS13: Alert.certificate_required},
-        "load_cert_chain",
+        {
+            "ssl-1.2": Alert.handshake_failure,
+            "ssl-1.3": Alert.certificate_required,
+            "own": Alert.certificate_required,
+        },
+        {"ssl-1.2": "load_cert_chain", "ssl-1.3": "load_cert_chain", "own": "Give the client a certificate"},
     ),
     "untrusted client certificate": Case(
-        certified(certificates.of_strange_authority), demanding, "server", CVE, Alert.unknown_ca, "client's certificate"
+        certified(certificates.of_strange_authority), DEMANDING, "server", CVE, Alert.unknown_ca, "client's certificate"
     ),
     "expired client certificate": Case(
-        certified(certificates.expired), demanding, "server", CVE, Alert.certificate_expired, "client's certificate"
+        certified(certificates.expired), DEMANDING, "server", CVE, Alert.certificate_expired, "client's certificate"
     ),
 }
+
+#: Where a client is done before the server looks at its certificate.
+TLS13_MACHINES = ("ssl-1.3", "own", *CROSSED)
 
 
 @asynccontextmanager
 async def disagreeing(
-    case: Case, version: ssl.TLSVersion, tier: str
+    case: Case, machines: Machines, tier: str
 ) -> AsyncIterator[tuple[TLSStream[Any], TLSStream[Any]]]:
-    machines = Machines("failing", case.client(version), case.server(version), "")
+    of_client, of_server = case.configs(machines)
     async with transport_pair(tier, machines) as (to_server, to_client):
-        client = TLSStream(to_server, machines.client, server_hostname=case.host)
-        async with client, TLSStream(to_client, machines.server, server_side=True) as server:
+        server = TLSStream(to_client, of_server, server_side=True)
+        # The client is closed first: a server that has sent an alert lingers until then.
+        async with server, TLSStream(to_server, of_client, server_hostname=case.host) as client:
             yield client, server
 
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize(
-    ("name", "version"),
-    [(name, version) for name, case in CASES.items() for version in case.versions],
-    ids=lambda value: str(getattr(value, "name", value)),
+    ("name", "kind"),
+    [(name, kind) for name, case in CASES.items() for kind in case.machines],
 )
-async def test_contexts_that_cannot_agree_fail_by_name_at_both_ends(
-    name: str, version: ssl.TLSVersion, tier: str
-) -> None:
-    case = CASES[name]
-    alert = case.alert[version] if isinstance(case.alert, dict) else case.alert
-    async with disagreeing(case, version, tier) as (client, server):
+async def test_configurations_that_cannot_agree_fail_by_name_at_both_ends(name: str, kind: str, tier: str) -> None:
+    case, machines = CASES[name], machines_named(kind)
+    finder = case.finder(machines)
+    alert = case.alert[finder] if isinstance(case.alert, dict) else case.alert
+    async with disagreeing(case, machines, tier) as (client, server):
         failures = await fail_together(client, server)
     found, received = failures[case.fails], failures["client" if case.fails == "server" else "server"]
     assert type(found) is case.error
     assert (found.alert, found.sent_by_peer) == (alert, False)
-    assert case.says in str(found)
+    assert (case.says[finder] if isinstance(case.says, dict) else case.says) in str(found)
     assert isinstance(found.__cause__, ssl.SSLError)
     assert type(received) is AlertReceived
     assert (received.alert, received.sent_by_peer) == (alert, True), "it was on the wire, and is named"
@@ -312,10 +420,10 @@ async def test_contexts_that_cannot_agree_fail_by_name_at_both_ends(
     assert isinstance(received.__cause__, ssl.SSLError)
 
 
-@pytest.mark.parametrize("version", [TLS13, TLS12])
+@pytest.mark.across
 @pytest.mark.parametrize("name", ["untrusted CA", "expired", "wrong host"])
-async def test_the_presented_chain_is_kept_when_verification_fails(name: str, version: ssl.TLSVersion) -> None:
-    async with disagreeing(CASES[name], version, "1-socket") as (client, server):
+async def test_the_presented_chain_is_kept_when_verification_fails(machines: Machines, name: str) -> None:
+    async with disagreeing(CASES[name], machines, "1-socket") as (client, server):
         error = (await fail_together(client, server))["client"]
     assert isinstance(error, CertificateVerificationError)
     assert isinstance(error.__cause__, ssl.CertificateError)
@@ -323,38 +431,51 @@ async def test_the_presented_chain_is_kept_when_verification_fails(name: str, ve
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert HOST in names.get_values_for_type(x509.DNSName)
     twin: CertificateVerificationError = pickle.loads(pickle.dumps(error))
-    assert twin.presented_chain == error.presented_chain and twin.verify_code == error.verify_code > 0
+    assert twin.presented_chain == error.presented_chain and twin.verify_code == error.verify_code
+    assert (error.verify_code > 0) != machines.is_own("client"), "the number is OpenSSL's"
 
 
-async def test_a_chain_is_kept_whole_and_in_the_order_it_was_presented() -> None:
-    case = Case(client_context, presenting(certificates.below_too_many), "client", CVE, Alert.unknown_ca, "")
-    async with disagreeing(case, TLS13, "1-socket") as (client, server):
+@pytest.mark.parametrize("kind", TLS13_MACHINES)
+async def test_a_chain_is_kept_whole_and_in_the_order_it_was_presented(kind: str) -> None:
+    case = Case(CLIENT, presenting(certificates.below_too_many), "client", CVE, Alert.unknown_ca, "")
+    async with disagreeing(case, machines_named(kind), "1-socket") as (client, server):
         error = (await fail_together(client, server))["client"]
     assert isinstance(error, CertificateVerificationError)
     issued = certificates.below_too_many()
     assert [x509.load_der_x509_certificate(der) for der in error.presented_chain] == [issued.certificate, *issued.above]
 
 
-async def test_a_client_that_presented_nothing_has_no_chain() -> None:
-    async with disagreeing(CASES["no client certificate"], TLS13, "1-socket") as (client, server):
+@pytest.mark.parametrize("kind", TLS13_MACHINES)
+async def test_a_client_that_presented_nothing_has_no_chain(kind: str) -> None:
+    async with disagreeing(CASES["no client certificate"], machines_named(kind), "1-socket") as (client, server):
         error = (await fail_together(client, server))["server"]
     assert isinstance(error, CertificateVerificationError) and error.presented_chain == ()
 
 
-async def test_without_a_common_alpn_protocol_this_server_goes_on_without_one(machines: Machines) -> None:
-    client, server = client_context(machines.client.minimum_version), server_context(machines.server.minimum_version)
-    client.set_alpn_protocols(["h2"])
-    server.set_alpn_protocols(["http/1.1"])
-    async with tls_pair(Machines("alpn", client, server, machines.version)) as (client_end, server_end):
+@pytest.mark.parametrize("kind", [*SSL_MACHINES, "own-client"])
+async def test_without_a_common_alpn_protocol_a_server_on_a_context_goes_on_without_one(kind: str) -> None:
+    machines = speaking(machines_named(kind), client=["h2"], server=["http/1.1"])
+    async with tls_pair(machines) as (client_end, server_end):
         for end in (client_end, server_end):
             assert end.info is not None and end.info.alpn_protocol is None
             assert end.selected_alpn_protocol() is None
+
+
+@pytest.mark.across
+async def test_a_common_alpn_protocol_is_told_at_both_ends(machines: Machines) -> None:
+    spoken = speaking(machines, client=["h2", "http/1.1"], server=["http/1.1"])
+    async with tls_pair(spoken) as (client_end, server_end):
+        for end in (client_end, server_end):
+            assert end.info is not None and end.info.alpn_protocol == "http/1.1"
+            assert end.selected_alpn_protocol() == "http/1.1"
 
 
 def test_a_client_that_checks_names_must_be_given_one() -> None:
     near, _far = memory_stream_pair()
     with pytest.raises(ValueError, match="needs server_hostname"):
         TLSStream(near, client_context())
+    with pytest.raises(ValueError, match="server_hostname is needed"):
+        TLSStream(near, client_config())
 
 
 # -- a rejection that comes after the client's handshake ---------------------------------------------------
@@ -362,8 +483,11 @@ def test_a_client_that_checks_names_must_be_given_one() -> None:
 
 @pytest.mark.parametrize("name", ["no client certificate", "untrusted client certificate"])
 @pytest.mark.parametrize("tier", TIERS)
-async def test_in_tls_1_3_a_client_learns_of_its_rejection_at_its_first_receive(name: str, tier: str) -> None:
-    async with disagreeing(CASES[name], TLS13, tier) as (client, server):
+@pytest.mark.parametrize("kind", TLS13_MACHINES)
+async def test_in_tls_1_3_a_client_learns_of_its_rejection_at_its_first_receive(
+    name: str, tier: str, kind: str
+) -> None:
+    async with disagreeing(CASES[name], machines_named(kind), tier) as (client, server):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(failure_of, server.do_handshake)
             await client.do_handshake()
@@ -374,15 +498,16 @@ async def test_in_tls_1_3_a_client_learns_of_its_rejection_at_its_first_receive(
 
 
 @asynccontextmanager
-async def rejected_and_closed(case: Case, kind: str) -> AsyncIterator[TLSStream[Any]]:
+async def rejected_and_closed(case: Case, kind: str, transport: str) -> AsyncIterator[TLSStream[Any]]:
     """A TLS 1.3 client that believes in its handshake, and whose server has rejected it and gone."""
-    if kind == "tcp":
+    of_client, of_server = case.configs(machines_named(kind))
+    if transport == "tcp":
         to_server, to_client = await tcp_pair()
         ends: tuple[trio.abc.Stream, trio.abc.Stream] = (to_server, to_client)
     else:
-        ends = socket_pair() if kind == "unix" else memory_stream_pair()
-    client = TLSStream(ends[0], case.client(TLS13), server_hostname=HOST)
-    server = TLSStream(ends[1], case.server(TLS13), server_side=True)
+        ends = socket_pair() if transport == "unix" else memory_stream_pair()
+    client = TLSStream(ends[0], of_client, server_hostname=HOST)
+    server = TLSStream(ends[1], of_server, server_side=True)
     async with client, server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(failure_of, server.do_handshake)
@@ -402,11 +527,12 @@ async def failure_of_sending(client: TLSStream[Any]) -> TLSError:
 
 
 @pytest.mark.parametrize("name", ["no client certificate", "untrusted client certificate"])
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("transport", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", TLS13_MACHINES)
 async def test_in_tls_1_3_a_client_that_only_sends_learns_of_its_rejection_from_the_send_that_fails(
-    name: str, kind: str
+    name: str, transport: str, kind: str
 ) -> None:
-    async with rejected_and_closed(CASES[name], kind) as client:
+    async with rejected_and_closed(CASES[name], kind, transport) as client:
         failure = await failure_of_sending(client)
         assert isinstance(failure, AlertReceived), "not: broken pipe"
         assert failure.alert in (Alert.certificate_required, Alert.unknown_ca) and failure.sent_by_peer
@@ -414,18 +540,20 @@ async def test_in_tls_1_3_a_client_that_only_sends_learns_of_its_rejection_from_
         assert again is not None and facts_of(again) == facts_of(failure)
 
 
-async def test_a_transport_that_can_only_be_awaited_keeps_the_rejection_for_the_next_receive() -> None:
-    async with rejected_and_closed(CASES["untrusted client certificate"], "memory") as client:
+@pytest.mark.parametrize("kind", TLS13_MACHINES)
+async def test_a_transport_that_can_only_be_awaited_keeps_the_rejection_for_the_next_receive(kind: str) -> None:
+    async with rejected_and_closed(CASES["untrusted client certificate"], kind, "memory") as client:
         assert isinstance(await failure_of_sending(client), TransportError)
         failure = await failure_of(client.receive_some)
         assert isinstance(failure, AlertReceived) and failure.alert is Alert.unknown_ca
 
 
-async def test_after_a_fatal_alert_a_server_lingers_so_that_no_reset_eats_it() -> None:
+@pytest.mark.parametrize("kind", TLS13_MACHINES)
+async def test_after_a_fatal_alert_a_server_lingers_so_that_no_reset_eats_it(kind: str) -> None:
     to_server, to_client = await tcp_pair()
-    case = CASES["untrusted client certificate"]
-    client = TLSStream(to_server, case.client(TLS13), server_hostname=HOST)
-    server = TLSStream(to_client, case.server(TLS13), server_side=True)
+    of_client, of_server = CASES["untrusted client certificate"].configs(machines_named(kind))
+    client = TLSStream(to_server, of_client, server_hostname=HOST)
+    server = TLSStream(to_client, of_server, server_side=True)
     closed = trio.Event()
 
     async def serve() -> None:
@@ -453,11 +581,12 @@ async def test_after_a_fatal_alert_a_server_lingers_so_that_no_reset_eats_it() -
     assert closed.is_set()
 
 
-async def test_a_server_lingers_for_its_grace_period_at_the_most(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("kind", TLS13_MACHINES)
+async def test_a_server_lingers_for_its_grace_period_at_the_most(autojump_clock: MockClock, kind: str) -> None:
     to_server, to_client = socket_pair()
-    case = CASES["untrusted client certificate"]
-    client = TLSStream(to_server, case.client(TLS13), server_hostname=HOST)
-    server = TLSStream(to_client, case.server(TLS13), server_side=True, grace=3)
+    of_client, of_server = CASES["untrusted client certificate"].configs(machines_named(kind))
+    client = TLSStream(to_server, of_client, server_hostname=HOST)
+    server = TLSStream(to_client, of_server, server_side=True, grace=3)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(failure_of, server.do_handshake)
         await client.do_handshake()
@@ -569,7 +698,9 @@ async def test_a_record_that_is_too_long_is_refused_by_its_rule(
     record = struct.pack("!BHH", 22, 0x0303, 0x4801) + bytes(100)
     error, reply = await failure_against(kind, machines, record, server_side=server_side)
     assert isinstance(error, PeerMisbehaved)
-    assert "longer than allowed (RFC 9846 section 5" in error.message
+    own = machines.is_own("server" if server_side else "client")
+    said = "a record of 18433 bytes" if own else "longer than allowed"
+    assert f"{said} (RFC 9846 section 5" in error.message
     assert error.alert is Alert.record_overflow and is_alert(reply, Alert.record_overflow)
 
 
@@ -578,7 +709,9 @@ async def test_a_record_that_is_too_long_is_refused_by_its_rule(
 async def test_an_unsolicited_handshake_message_is_refused(machines: Machines, kind: str, server_side: bool) -> None:
     finished = struct.pack("!BHHB", 22, 0x0303, 36, 20) + bytes((0, 0, 32)) + bytes(32)
     error, reply = await failure_against(kind, machines, finished, server_side=server_side)
-    assert isinstance(error, PeerMisbehaved) and "out of order" in error.message
+    assert isinstance(error, PeerMisbehaved)
+    own = machines.is_own("server" if server_side else "client")
+    assert ("finished where" if own else "out of order") in error.message
     assert error.alert is Alert.unexpected_message and is_alert(reply, Alert.unexpected_message)
 
 
@@ -694,7 +827,8 @@ async def test_an_altered_record_is_told_to_both_ends_by_name(machines: Machines
         record = b"\x17\x03\x03\x00\x20" + bytes(32)
         await client.transport_stream.send_all(record)
         found = await failure_of(server.receive_some)
-        assert isinstance(found, PeerMisbehaved) and "failed authentication" in found.message
+        assert isinstance(found, PeerMisbehaved)
+        assert ("does not authenticate" if machines.is_own("server") else "failed authentication") in found.message
         check_well_told(found)
         received = await failure_of(client.receive_some)
         assert isinstance(received, AlertReceived) and received.alert is Alert.bad_record_mac
@@ -704,15 +838,18 @@ async def test_an_altered_record_is_told_to_both_ends_by_name(machines: Machines
                 assert again is not None and again is not first and facts_of(again) == facts_of(first)
 
 
-async def test_a_client_certificate_that_is_trusted_is_accepted() -> None:
-    for version in (TLS13, TLS12):
-        case = Case(certified(client_certificate), demanding, "", TLSError, Alert.close_notify, "")
-        async with disagreeing(case, version, "1-socket") as (client, server):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(client.do_handshake)
-                nursery.start_soon(server.do_handshake)
-            await server.send_all(b"welcome")
-            assert await client.receive_some() == b"welcome"
-            assert server.info is not None
-            presented = x509.load_pem_x509_certificate(client_certificate().cert_chain_pems[0].bytes())
-            assert x509.load_der_x509_certificate(server.info.peer_chain[0]) == presented
+@pytest.mark.across
+async def test_a_client_certificate_that_is_trusted_is_accepted(machines: Machines) -> None:
+    case = Case(certified(client_certificate), DEMANDING, "", TLSError, Alert.close_notify, "")
+    async with disagreeing(case, machines, "1-socket") as (client, server):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.do_handshake)
+            nursery.start_soon(server.do_handshake)
+        await server.send_all(b"welcome")
+        assert await client.receive_some() == b"welcome"
+        assert server.info is not None
+        presented = x509.load_pem_x509_certificate(client_certificate().cert_chain_pems[0].bytes())
+        assert x509.load_der_x509_certificate(server.info.peer_chain[0]) == presented
+        assert server.getpeercert(binary_form=True) == server.info.peer_chain[0]
+        if machines.is_own("client"):
+            assert client.info is not None and client.info.local_chain[0] == server.info.peer_chain[0]

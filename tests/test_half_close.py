@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from trio_tls import TLSError, TLSStream
 
 from .blocking import cancel_once_blocked, concurrently, unwrap_both
+from .peers import strict_server
 from .support import HOST, TIERS, Machines, pattern, receive_exactly, socket_pair, tls_pair
 
 
@@ -60,7 +61,7 @@ async def test_a_request_that_ends_with_eof_is_answered(
 async def test_a_strict_peer_sees_an_orderly_end(machines: Machines) -> None:
     a, b = socket_pair()
     client = TLSStream(a, machines.client, server_hostname=HOST)
-    strict = trio.SSLStream(b, machines.server, server_side=True)
+    strict = strict_server(machines, b)
     async with client, strict:
         await concurrently(client.do_handshake, strict.do_handshake)
         await client.send_eof()

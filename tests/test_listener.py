@@ -11,7 +11,8 @@ import trio.testing
 
 from trio_tls import TLSListener, TLSStream
 
-from .support import HOST, Machines, client_context, server_context
+from .peers import speaking
+from .support import HOST, Machines, client_config, client_context, server_context
 
 MemoryStream: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
 
@@ -67,19 +68,16 @@ async def test_https_compatibility_is_passed_on(machines: Machines) -> None:
         assert await server.receive_some() == b""
 
 
-async def test_a_new_configuration_is_for_the_connections_to_come() -> None:
-    with_alpn = server_context()
-    with_alpn.set_alpn_protocols(["new"])
-    client_config = client_context()
-    client_config.set_alpn_protocols(["new"])
+async def test_a_new_configuration_is_for_the_connections_to_come(machines: Machines) -> None:
+    new = speaking(machines, client=["new"], server=["new"])
     (tcp_listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     agreed: list[str | None] = []
-    async with TLSListener(tcp_listener, server_context()) as listener:
+    async with TLSListener(tcp_listener, machines.server) as listener:
         for _ in range(2):
             transport = await trio.testing.open_stream_to_socket_listener(tcp_listener)
             server = await listener.accept()
-            listener.config = with_alpn  # the connection above keeps the old one
-            client = TLSStream(transport, client_config, server_hostname=HOST)
+            listener.config = new.server  # the connection above keeps the old one
+            client = TLSStream(transport, new.client, server_hostname=HOST)
             async with server, client:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(server.do_handshake)
@@ -91,6 +89,8 @@ async def test_a_new_configuration_is_for_the_connections_to_come() -> None:
 async def test_a_clients_context_is_refused_before_the_first_connection() -> None:
     with pytest.raises(ValueError, match="server_side=True"):
         TLSListener(OneConnection(), client_context())
+    with pytest.raises(ValueError, match="a ClientConfig cannot serve"):
+        TLSListener(OneConnection(), client_config())
 
 
 async def test_a_refused_new_configuration_leaves_the_old_one() -> None:

@@ -125,7 +125,7 @@ async def test_any_writable_buffer_will_do(machines: Machines) -> None:
         await server.send_all(array.array("I", [1, 2, 3]).tobytes())
         words = array.array("I", [0] * 4)
         assert await client.receive_some_into(words) == 3 * words.itemsize
-        assert words == array.array("I", [1, 2, 3, 0])
+        assert words[:3] == array.array("I", [1, 2, 3])
 
 
 async def test_a_buffer_that_takes_nothing_is_misuse(machines: Machines) -> None:

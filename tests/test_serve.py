@@ -12,10 +12,10 @@ import os
 import pathlib
 import socket
 import ssl
-import struct
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import trio
@@ -30,123 +30,40 @@ from trio_tls import (
     TransportError,
     UnexpectedEOF,
     serve_tls,
-    serve_tls_over_tcp,
 )
+from trio_tls.names import quoted
 
-from .support import HOST, authority, client_certificate, client_context, receive_exactly, server_context
+from .peers import Config, certified_client, demanding_server
+from .serving.servers import (
+    MemoryListener,
+    MemoryServer,
+    MemoryStream,
+    connect,
+    echo,
+    messages,
+    open_files,
+    reset,
+    serve_on_loopback,
+)
+from .support import HOST, Machines, client_context, receive_exactly, server_context
 
-MemoryStream: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
-
-
-class MemoryListener(trio.abc.Listener["MemoryStream"]):
-    """Accepts connections in memory, made by `connect`."""
-
-    def __init__(self) -> None:
-        self._arrivals, self._queue = trio.open_memory_channel[MemoryStream](100)
-
-    def connect(self) -> MemoryStream:
-        client, server = trio.testing.memory_stream_pair()
-        self._arrivals.send_nowait(server)
-        return client
-
-    async def accept(self) -> MemoryStream:
-        return await self._queue.receive()
-
-    async def aclose(self) -> None:
-        self._queue.close()
-        await trio.lowlevel.checkpoint()
-
-    @property
-    def closed(self) -> bool:
-        return self._queue.statistics().open_receive_channels == 0
-
-
-class MemoryServer:
-    """`serve_tls` over a `MemoryListener`, running in ``nursery``."""
-
-    def __init__(self, nursery: trio.Nursery, handler: Callable[[TLSStream[MemoryStream]], Awaitable[object]]) -> None:
-        self.listener = MemoryListener()
-        self.returned = trio.Event()
-        self._nursery = nursery
-        self._handler = handler
-
-    async def start(self, **options: Any) -> None:
-        async def serve(task_status: trio.TaskStatus[object]) -> None:
-            listeners = [TLSListener(self.listener, server_context())]
-            await serve_tls(self._handler, listeners, task_status=task_status, **options)
-            self.returned.set()
-
-        await self._nursery.start(serve)
-
-    def connect(self) -> TLSStream[MemoryStream]:
-        return TLSStream(self.listener.connect(), client_context(), server_hostname=HOST)
-
-
-def open_files() -> int:
-    gc.collect()  # what earlier tests have left is not ours to count
-    return len(list(pathlib.Path("/proc/self/fd").iterdir()))
-
-
-async def echo(stream: TLSStream[Any]) -> None:
-    async for data in stream:
-        await stream.send_all(data)
-
-
-async def serve_on_loopback(
-    nursery: trio.Nursery,
-    handler: Callable[[TLSStream[trio.SocketStream]], Awaitable[object]],
-    context: ssl.SSLContext | None = None,
-    **options: Any,
-) -> tuple[str, int]:
-    """`serve_tls_over_tcp` in ``nursery``; its address."""
-    serve = partial(serve_tls_over_tcp, handler, 0, context or server_context(), host="127.0.0.1", **options)
-    (listener,) = await nursery.start(serve)
-    host, port = listener.transport_listener.socket.getsockname()
-    return host, port
-
-
-async def connect(address: tuple[str, int], context: ssl.SSLContext | None = None) -> TLSStream[trio.SocketStream]:
-    transport = await trio.open_tcp_stream(*address)
-    return TLSStream(transport, context or client_context(), server_hostname=HOST)
-
-
-async def reset(stream: trio.SocketStream) -> None:
-    """Close with a reset instead of an end."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    await stream.aclose()
-
-
-def mutual_server_context() -> ssl.SSLContext:
-    context = server_context()
-    authority().configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def certified_client_context() -> ssl.SSLContext:
-    context = client_context()
-    client_certificate().configure_cert(context)
-    return context
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "trio_tls"]
-
+#: Seconds after which something hangs, however busy the machine is.
+PATIENCE = 60
 
 # -- bad clients -----------------------------------------------------------------------------------------------
 
 
 async def test_p23_plain_http_to_the_server_with_a_naive_handler_hurts_nobody(
-    caplog: pytest.LogCaptureFixture,
+    machines: Machines, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with trio.open_nursery() as nursery:
-        address = await serve_on_loopback(nursery, echo)
+        address = await serve_on_loopback(nursery, echo, machines.server)
         plain = await trio.open_tcp_stream(*address)
         await plain.send_all(b"GET / HTTP/1.1\r\nHost: server.example.org\r\n\r\n")
         async for _alert in plain:
             pass
         await plain.aclose()
-        async with await connect(address) as client:
+        async with await connect(address, machines.client) as client:
             await client.send_all(b"still here")
             assert await receive_exactly(client, 10) == b"still here"
         nursery.cancel_scope.cancel()
@@ -156,7 +73,9 @@ async def test_p23_plain_http_to_the_server_with_a_naive_handler_hurts_nobody(
     assert "\n" not in message
 
 
-async def test_fifty_bad_clients_of_every_kind_disturb_no_good_one(caplog: pytest.LogCaptureFixture) -> None:
+async def test_fifty_bad_clients_of_every_kind_disturb_no_good_one(
+    machines: Machines, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.CRITICAL, "trio_tls")
     errors: list[Exception] = []
     good_are_served = trio.Event()
@@ -187,8 +106,8 @@ async def test_fifty_bad_clients_of_every_kind_disturb_no_good_one(caplog: pytes
         await plain.send_all(bytes.fromhex("16030102000100"))
         await reset(plain)
 
-    async def handshake_refused(context: ssl.SSLContext, address: tuple[str, int]) -> None:
-        async with await connect(address, context) as client:
+    async def handshake_refused(config: Config, address: tuple[str, int]) -> None:
+        async with await connect(address, config) as client:
             with pytest.raises(TLSError):
                 await client.receive_some()  # with TLS 1.3 the alert comes behind the handshake
 
@@ -202,14 +121,14 @@ async def test_fifty_bad_clients_of_every_kind_disturb_no_good_one(caplog: pytes
         gone_at_once,
         half_a_client_hello,
         reset_in_the_handshake,
-        partial(handshake_refused, client_context()),  # without a client certificate
+        partial(handshake_refused, machines.client),  # without a client certificate
         partial(handshake_refused, client_context(ssl.TLSVersion.TLSv1_2)),
         partial(handshake_refused, too_old),  # no common cipher suite
         partial(handshake_refused, ssl.create_default_context()),  # does not trust the server
     ]
 
     async def good(address: tuple[str, int]) -> None:
-        async with await connect(address, certified_client_context()) as client:
+        async with await connect(address, certified_client(machines)) as client:
             for _ in range(10):
                 await client.send_all(b"ping")
                 assert await receive_exactly(client, 4) == b"ping"
@@ -220,19 +139,19 @@ async def test_fifty_bad_clients_of_every_kind_disturb_no_good_one(caplog: pytes
         address = await serve_on_loopback(
             serving,
             echo,
-            mutual_server_context(),
+            demanding_server(machines),
             on_handshake_error=lambda error, stream: errors.append(error),
         )
         async with trio.open_nursery() as bad_ones:
             for _ in range(5):
                 for kind in kinds:
                     bad_ones.start_soon(kind, address)
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 async with trio.open_nursery() as good_ones:
                     for _ in range(20):
                         good_ones.start_soon(good, address)
             good_are_served.set()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while len(errors) < 50 or open_files() > files_before + 1:
                 await trio.lowlevel.checkpoint()
         assert len(errors) == 50
@@ -244,11 +163,11 @@ async def test_fifty_bad_clients_of_every_kind_disturb_no_good_one(caplog: pytes
 
 
 async def test_a_silent_client_is_closed_after_the_timeout(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: trio.testing.MockClock, machines: Machines, caplog: pytest.LogCaptureFixture
 ) -> None:
     errors: list[Exception] = []
     async with trio.open_nursery() as nursery:
-        server = MemoryServer(nursery, echo)
+        server = MemoryServer(nursery, echo, machines)
         await server.start(handshake_timeout=7, on_handshake_error=lambda error, stream: errors.append(error))
         silent = server.listener.connect()
         assert await silent.receive_some() == b""
@@ -360,28 +279,30 @@ async def test_running_out_of_file_descriptors_is_waited_out(
 # -- handlers --------------------------------------------------------------------------------------------------
 
 
-async def test_the_handler_runs_with_the_handshake_done_and_the_stream_is_closed_after_it() -> None:
+async def test_the_handler_runs_with_the_handshake_done_and_the_stream_is_closed_after_it(machines: Machines) -> None:
     async def greet(stream: TLSStream[trio.SocketStream]) -> None:
         assert stream.info is not None
         await stream.send_all(b"welcome")
 
     async with trio.open_nursery() as nursery:
-        address = await serve_on_loopback(nursery, greet)
-        async with await connect(address) as client:
+        address = await serve_on_loopback(nursery, greet, machines.server)
+        async with await connect(address, machines.client) as client:
             assert b"".join([part async for part in client]) == b"welcome"  # up to a close_notify
         nursery.cancel_scope.cancel()
 
 
-async def test_a_peer_that_vanishes_ends_its_own_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_peer_that_vanishes_ends_its_own_connection_alone(
+    machines: Machines, caplog: pytest.LogCaptureFixture
+) -> None:
     async with trio.open_nursery() as nursery:
-        address = await serve_on_loopback(nursery, echo)
-        vanishing, staying = await connect(address), await connect(address)
+        address = await serve_on_loopback(nursery, echo, machines.server)
+        vanishing, staying = await connect(address, machines.client), await connect(address, machines.client)
         for client in (vanishing, staying):
             await client.send_all(b"x")
             assert await client.receive_some() == b"x"
         assert vanishing.transport_stream is not None
         await reset(vanishing.transport_stream)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not messages(caplog):
                 await trio.lowlevel.checkpoint()
         await staying.send_all(b"y")
@@ -396,10 +317,10 @@ async def test_a_peer_that_vanishes_ends_its_own_connection_alone(caplog: pytest
 
 @pytest.mark.parametrize("last_bytes", [b"", b"garbage after the handshake"])
 async def test_truncation_and_garbage_after_the_handshake_end_that_connection_alone(
-    last_bytes: bytes, caplog: pytest.LogCaptureFixture
+    machines: Machines, last_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with trio.open_nursery() as nursery:
-        server = MemoryServer(nursery, echo)
+        server = MemoryServer(nursery, echo, machines)
         await server.start()
         bad = server.connect()
         await bad.do_handshake()
@@ -407,7 +328,7 @@ async def test_truncation_and_garbage_after_the_handshake_end_that_connection_al
         if last_bytes:
             await bad.transport_stream.send_all(last_bytes)
         await bad.transport_stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not messages(caplog):
                 await trio.lowlevel.checkpoint()
         async with server.connect() as client:
@@ -419,7 +340,7 @@ async def test_truncation_and_garbage_after_the_handshake_end_that_connection_al
 
 
 async def test_a_tls_error_in_the_handlers_own_nursery_ends_that_connection_alone(
-    caplog: pytest.LogCaptureFixture,
+    machines: Machines, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def both_ways(stream: TLSStream[MemoryStream]) -> None:
         async with trio.open_nursery() as nursery:
@@ -427,13 +348,13 @@ async def test_a_tls_error_in_the_handlers_own_nursery_ends_that_connection_alon
             nursery.start_soon(trio.sleep_forever)
 
     async with trio.open_nursery() as nursery:
-        server = MemoryServer(nursery, both_ways)
+        server = MemoryServer(nursery, both_ways, machines)
         await server.start()
         client = server.connect()
         await client.do_handshake()
         assert client.transport_stream is not None
         await client.transport_stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not messages(caplog):
                 await trio.lowlevel.checkpoint()
         assert not server.returned.is_set()
@@ -569,7 +490,7 @@ async def test_stop_waits_for_handlers_in_a_nursery_of_the_callers(autojump_cloc
 async def test_a_stop_that_is_set_already_returns_at_once() -> None:
     stop = trio.Event()
     stop.set()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         listener = MemoryListener()
         await serve_tls(echo, [TLSListener(listener, server_context())], stop=stop)
         assert listener.closed
@@ -616,10 +537,42 @@ async def test_the_log_names_ipv6_and_unix_peers(caplog: pytest.LogCaptureFixtur
                 await client.connect(address)
                 logged = len(messages(caplog))
                 client.shutdown(socket.SHUT_WR)
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     while len(messages(caplog)) == logged:
                         await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     over_unix, over_tcp = messages(caplog)
-    assert over_unix.startswith(f"TLS handshake with unix:{path} failed: ")
+    assert over_unix.startswith(f"TLS handshake with unix:{quoted(str(path))} failed: ")
     assert over_tcp.startswith("TLS handshake with [::1]:")
+
+
+async def test_a_client_whose_handshake_failed_is_forgotten_without_the_garbage_collector(machines: Machines) -> None:
+    """A server under attack would else keep thousands of them, until a collection that holds up everybody."""
+    kept: list[weakref.ref[object]] = []
+
+    def note(error: Exception, stream: TLSStream[MemoryStream]) -> None:
+        kept.extend((weakref.ref(error), weakref.ref(stream)))
+
+    async with trio.open_nursery() as nursery:
+        server = MemoryServer(nursery, echo, machines)
+        await server.start(on_handshake_error=note)
+        await garbage_is_refused(server)
+        gc.disable()
+        try:
+            for _ in range(5):
+                await garbage_is_refused(server)
+            assert sum(each() is not None for each in kept) <= 2  # the last may be on its way
+        finally:
+            gc.enable()
+        nursery.cancel_scope.cancel()
+    assert len(kept) == 12
+
+
+async def garbage_is_refused(server: MemoryServer) -> None:
+    client = server.listener.connect()
+    await client.send_all(b"garbage, garbage, garbage")
+    await client.send_eof()
+    while await client.receive_some():
+        pass
+    await client.aclose()
+    await trio.testing.wait_all_tasks_blocked()

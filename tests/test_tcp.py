@@ -22,6 +22,7 @@ from trio_tls import (
     serve_tls_over_tcp,
 )
 
+from .peers import Config
 from .support import HOST, Machines, client_context, receive_exactly, server_context
 
 
@@ -43,11 +44,11 @@ def port_of(listeners: list[TLSListener[trio.SocketStream]]) -> int:
     return port
 
 
-async def serve_echo(context: ssl.SSLContext, nursery: trio.Nursery) -> int:
+async def serve_echo(config: Config, nursery: trio.Nursery) -> int:
     """An echo server in ``nursery``; its port."""
 
     async def serve(task_status: trio.TaskStatus[list[TLSListener[trio.SocketStream]]]) -> None:
-        await serve_tls_over_tcp(echo, 0, context, host="127.0.0.1", task_status=task_status)
+        await serve_tls_over_tcp(echo, 0, config, host="127.0.0.1", task_status=task_status)
 
     return port_of(await nursery.start(serve))
 
@@ -63,16 +64,16 @@ async def test_connecting_does_no_handshake_and_the_first_send_does(machines: Ma
         nursery.cancel_scope.cancel()
 
 
-async def test_the_host_is_the_name_that_is_checked_unless_another_is_given() -> None:
+async def test_the_host_is_the_name_that_is_checked_unless_another_is_given(machines: Machines) -> None:
     async with trio.open_nursery() as nursery:
-        port = await serve_echo(server_context(), nursery)
-        async with await open_tls_over_tcp_stream("127.0.0.1", port, client_context()) as stream:
+        port = await serve_echo(machines.server, nursery)
+        async with await open_tls_over_tcp_stream("127.0.0.1", port, machines.client) as stream:
             assert stream.server_hostname == "127.0.0.1"
             await stream.do_handshake()
-        async with await open_tls_over_tcp_stream(b"127.0.0.1", port, client_context()) as stream:
+        async with await open_tls_over_tcp_stream(b"127.0.0.1", port, machines.client) as stream:
             assert stream.server_hostname == "127.0.0.1"
         async with await open_tls_over_tcp_stream(
-            "127.0.0.1", port, client_context(), server_hostname="other.example.org"
+            "127.0.0.1", port, machines.client, server_hostname="other.example.org"
         ) as stream:
             with pytest.raises(CertificateVerificationError, match="not accepted"):
                 await stream.do_handshake()

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from trio_tls import TLSStream, UnexpectedEOF, UnreadDataError
 
 from .blocking import blocked, cancel_once_blocked, concurrently, unwrap_both
+from .peers import strict_server
 from .support import HOST, TIERS, Machines, pattern, receive_exactly, socket_pair, tls_pair
 
 Ends = tuple[TLSStream[Any], TLSStream[Any]]
@@ -116,6 +117,26 @@ async def test_data_and_trailing_bytes_are_told_apart(machines: Machines) -> Non
         assert start == b"plain"
 
 
+async def test_1_mib_of_unread_data_is_kept_and_no_more_than_that_is_refused(machines: Machines) -> None:
+    data = pattern(1024 * 1024)
+    async with ends(machines) as (client, server):
+
+        async def send_and_unwrap() -> None:
+            await server.send_all(data)
+            await server.unwrap()
+
+        await concurrently(send_and_unwrap, client.unwrap)
+        assert await receive_exactly(client, len(data)) == data
+    async with ends(machines) as (client, server):
+
+        async def refuse() -> None:
+            with pytest.raises(UnreadDataError):
+                await client.unwrap()
+            assert await receive_exactly(client, len(data) + 1) == data + b"."
+
+        await concurrently(lambda: server.send_all(data + b"."), refuse)
+
+
 async def test_more_than_1_mib_of_unread_data_is_refused_until_it_is_read(machines: Machines) -> None:
     data = pattern(3 * 1024 * 1024)
     async with ends(machines) as (client, server):
@@ -191,7 +212,7 @@ async def test_an_end_without_close_notify_is_an_end_where_none_is_required(mach
 async def test_it_works_against_a_strict_peer(machines: Machines) -> None:
     a, b = socket_pair()
     client = TLSStream(a, machines.client, server_hostname=HOST)
-    strict = trio.SSLStream(b, machines.server, server_side=True)
+    strict = strict_server(machines, b)
     async with a, b:
         await concurrently(client.do_handshake, strict.do_handshake)
         await concurrently(client.unwrap, strict.unwrap)

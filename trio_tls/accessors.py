@@ -8,14 +8,17 @@ can answer say so.
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import trio
 
+from .machine.choosing import machine_behind
 from .machine.openssl import OpenSSLMachine
+from .machine.openssl_blocking import BlockingMachine
 
 if TYPE_CHECKING:
     from .machine.interface import Introspection, Machine
+    from .machine.tls13.sessions import Session
     from .pump import Pump
 
 __all__ = ["Accessors"]
@@ -30,33 +33,41 @@ class Accessors:
     # -- at any time -------------------------------------------------------------------------------------
 
     @property
-    def _ssl_object(self) -> ssl.SSLObject:
-        if isinstance(self._machine, OpenSSLMachine):
-            return self._machine.ssl_object
+    def _openssl(self) -> ssl.SSLObject:
+        machine = machine_behind(self._machine)
+        if isinstance(machine, OpenSSLMachine):
+            return machine.ssl_object
         raise AttributeError("_ssl_object: this stream does not run on an ssl.SSLContext")
+
+    @property
+    def _ssl_object(self) -> ssl.SSLObject:
+        return self._openssl  # a subclass may have something else here, and not below
 
     @property
     def context(self) -> ssl.SSLContext:
         """The `ssl.SSLContext`; may be replaced before the handshake, and by an SNI callback."""
-        return self._ssl_object.context
+        machine = machine_behind(self._machine)
+        if isinstance(machine, BlockingMachine):
+            return machine.context
+        return self._openssl.context
 
     @context.setter
     def context(self, context: ssl.SSLContext) -> None:
         if context.check_hostname and not self.server_side and not self.server_hostname:
             raise ValueError("this SSLContext checks host names, and this stream was made without server_hostname")
-        self._ssl_object.context = context
+        self._openssl.context = context
 
     @property
-    def session(self) -> ssl.SSLSession | None:
-        """The `ssl.SSLSession`, to resume later; may be set before a client's handshake.
+    def session(self) -> ssl.SSLSession | Session | None:
+        """The session, to resume later; on an `ssl.SSLContext` it may be set before a client's handshake.
 
         A TLS 1.3 server sends its tickets after the handshake, so ask once some data was received.
         """
-        return self._ssl_object.session
+        return cast("ssl.SSLSession | Session | None", self._machine.session)
 
     @session.setter
     def session(self, session: ssl.SSLSession) -> None:
-        self._ssl_object.session = session
+        self._openssl.session = session
 
     @property
     def server_side(self) -> bool:
@@ -140,6 +151,27 @@ class Accessors:
         """The certificates that the peer presented; DER, leaf first."""
         return self._after_handshake("get_unverified_chain").get_unverified_chain()
 
+    def export_keying_material(self, label: bytes | str, context: bytes = b"", length: int = 32) -> bytes:
+        """A secret for the application, known to both ends of this connection alone (RFC 9846 section 7.5).
+
+        Args:
+          label: what it is for, such as ``"EXPORTER-my-protocol"``.
+          context: what else it shall be bound to.
+          length: bytes wanted.
+
+        Raises:
+          ValueError: this stream runs on an `ssl.SSLContext`, which cannot; an argument is out of range;
+            or the connection is over.
+        """
+        self._after_handshake("export_keying_material")
+        encoded = label.encode() if isinstance(label, str) else label
+        return self._machine.export_keying_material(encoded, context, length)
+
     def verify_client_post_handshake(self) -> None:
-        """On a TLS 1.3 server: ask the client for a certificate now; the request leaves with the next send."""
+        """On a TLS 1.3 server: ask the client for a certificate now; the request leaves with the next send.
+
+        Raises:
+          ssl.SSLError: this is no server, the version is older, or the client has not offered to be asked.
+          ValueError: this stream does not run on an `ssl.SSLContext`.
+        """
         self._after_handshake("verify_client_post_handshake").verify_client_post_handshake()

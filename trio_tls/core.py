@@ -23,13 +23,16 @@ class Guard:
     __slots__ = ("_message", "busy")
 
     def __init__(self, message: str) -> None:
-        self.busy = False
+        self.busy: bool = False
         self._message = message
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """As ``with``; for the few methods where its two calls would show, in a ``try`` with ``busy = False``."""
         if self.busy:
             raise trio.BusyResourceError(self._message)
         self.busy = True
+
+    __enter__ = enter
 
     def __exit__(self, *exc_info: object) -> None:
         self.busy = False
@@ -75,4 +78,7 @@ class Core(Generic[T_Stream]):
         if self._pump.reset is not None:
             raise self._pump.reset.again()
         if self._require_close_notify:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # or this frame, which its traceback holds, would hold it

@@ -30,6 +30,7 @@ __all__ = ["Ending"]
 class Ending(Receiving[T_Stream], Sending[T_Stream]):
     """`TLSStream`'s methods that end it."""
 
+    transport_stream: T_Stream | None  # None once `unwrap` has given it back
     _grace: float
     _send_close_notify: bool
     _opener: trio.lowlevel.Task | None = None  # the task whose nursery runs the sender task
@@ -77,7 +78,7 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
             await checkpoint_if_cancelled()
             pump = self._pump
             if not pump.last_flight_left:
-                await pump.handshake(finish=True)
+                await pump.handshake(finish=not pump.sender.counts)
             self._machine.shutdown()
             self._eof_sent = True
             try:
@@ -101,7 +102,7 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
         """Read to the end of the peer's data, and keep what comes before it for later receives."""
         stash, buffer = self._pump.stash, bytearray(16 * 1024)
         while True:
-            if len(stash) >= STASH_LIMIT:
+            if len(stash) > STASH_LIMIT:
                 raise UnreadDataError(
                     f"unwrap() met more than {STASH_LIMIT} bytes of unread application data; "
                     "receive_some() them, then call unwrap() again"
@@ -161,6 +162,8 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
         elif not machine.sent_fatal_alert:
             return  # in the middle of the handshake there is nothing that the peer could read
         pump.push_nowait()
+        if not machine.outgoing.pending and not machine.sent_fatal_alert:
+            return
         with trio.move_on_after(self._grace):
             try:
                 await pump.drain()

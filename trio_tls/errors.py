@@ -31,6 +31,7 @@ __all__ = [
     "NeedHandshakeError",
     "NoSharedParameters",
     "PeerMisbehaved",
+    "ServerFull",
     "TLSError",
     "TransportError",
     "UnexpectedEOF",
@@ -114,7 +115,7 @@ class CertificateVerificationError(TLSError, ssl.SSLCertVerificationError):
         self.reason = "CERTIFICATE_VERIFY_FAILED"
         self.library = "SSL"
         # anyio and others search strerror for words; None there has broken them.
-        self.strerror = message
+        self.strerror: str | None = message
 
 
 class HandshakeClosed(TLSError):
@@ -148,6 +149,20 @@ class UnreadDataError(Exception):
     """
 
 
+class ServerFull(Exception):
+    """`serve_tls` has refused a client: it has as many connections, or handshakes under way, as it may.
+
+    Nothing is wrong with that client. ``on_handshake_error`` is told; nobody raises it.
+
+    Attributes:
+      limit: which limit was reached: ``"connections"`` or ``"handshakes"``.
+    """
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"the server has as many {limit} as max_{limit} allows")
+        self.limit = limit
+
+
 #: What a person can do about an alert that the peer sent. One table; tests walk it.
 ALERT_HINTS: dict[Alert, str] = {
     Alert.unexpected_message: "The peer did not expect this message; check that both ends speak the same protocol",
@@ -175,7 +190,9 @@ ALERT_HINTS: dict[Alert, str] = {
     Alert.access_denied: "Our certificate is valid, but the peer's policy does not let it in",
     Alert.decode_error: "The peer could not parse a message; one of the ends has a defect",
     Alert.decrypt_error: "The peer could not verify a signature or Finished; check that our key fits our certificate",
-    Alert.protocol_version: "The peer speaks none of our TLS versions; allow the version that it has",
+    Alert.protocol_version: (
+        "The peer speaks none of our TLS versions; allow the version that it has (before TLS 1.3: an ssl.SSLContext)"
+    ),
     Alert.insufficient_security: "The peer demands stronger parameters than we offer",
     Alert.internal_error: "The peer failed for a reason of its own; see its log",
     Alert.inappropriate_fallback: "The peer supports a higher version than this retry offered; do not fall back",
@@ -186,6 +203,33 @@ ALERT_HINTS: dict[Alert, str] = {
     Alert.certificate_required: "The peer requires a client certificate; load one into the context",
     Alert.no_application_protocol: "The peer speaks none of our ALPN protocols; offer one that it has",
 }
+
+
+def as_ssl_says(error: TLSError) -> ssl.SSLError:
+    """The exception that `ssl` would have raised: what code written for ``trio.SSLStream`` looks for as ``__cause__``.
+
+    What is the cause of ``error`` now becomes the cause of the new exception.
+    """
+    said: ssl.SSLError
+    if isinstance(error, CertificateVerificationError):
+        said = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, error.message)
+    elif isinstance(error, UnexpectedEOF):
+        said = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, error.message)
+    elif isinstance(error, HandshakeClosed):
+        said = ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, error.message)
+    else:
+        said = ssl.SSLError(ssl.SSL_ERROR_SSL, error.message)
+    said.__cause__ = error.__cause__
+    return said
+
+
+def application_failed(what: str, error: Exception) -> TLSError:
+    """The error for something of the application that the connection calls, and that has raised ``error``."""
+    return TLSError(
+        f"the application's {what} failed: {str(error) or repr(error)}",
+        hint="The exception below is its own",
+        alert=Alert.internal_error,
+    )
 
 
 def alert_received(alert: Alert) -> TLSError:

@@ -22,7 +22,7 @@ is cancelled, the next one takes over (leader hand-off), and when the machine fa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
@@ -31,6 +31,7 @@ from .errors import TLSError, TransportError
 from .machine.bio import MemoryBIO
 from .machine.interface import Machine, Need, Want
 from .transport import Receiver, Sender
+from .transport.base import twin_of
 
 __all__ = ["Pump", "Turn"]
 
@@ -46,25 +47,33 @@ LINGER_LIMIT = 1024 * 1024
 class Turn:
     """Whose turn it is to await one direction of the transport. Costs nothing while nobody else wants it."""
 
-    __slots__ = ("_lot", "taken")
+    __slots__ = ("_lot", "_waiting", "taken")
 
     def __init__(self) -> None:
-        self.taken = False
-        self._lot = trio.lowlevel.ParkingLot()
+        self.taken: bool = False
+        self._waiting = 0
+        self._lot: trio.lowlevel.ParkingLot | None = None  # made for the first that waits: most connections have none
 
     async def wait(self) -> None:
         """Park until the holder is done, or everybody is woken."""
-        await self._lot.park()
+        self._waiting += 1
+        if self._lot is None:
+            self._lot = trio.lowlevel.ParkingLot()
+        try:
+            await self._lot.park()
+        finally:
+            self._waiting -= 1
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
-        if self._lot:
+        if self._lot is not None and self._waiting:
             self._lot.unpark_all()
 
     def release(self) -> None:
         """Give the turn up."""
         self.taken = False
-        self.wake()
+        if self._lot is not None and self._waiting:
+            self._lot.unpark_all()
 
 
 class Pump:
@@ -75,14 +84,17 @@ class Pump:
         self.sender = sender
         self.receiver = receiver
         self.grace = grace
-        self.sending = Turn()
-        self.receiving = Turn()
-        self.answering = Turn()
+        self.sending: Turn = Turn()
+        self.receiving: Turn = Turn()
+        self.answering: Turn = Turn()
         self.need: Need | None = None
-        self.closing = False
-        self.stash = bytearray()
+        self.closing: bool = False
+        self.stash: bytearray = bytearray()
         self._answer_scope: trio.CancelScope | None = None
-        self.plaintext_sent = 0
+        self.on_handshake_done: Callable[[], None] | None = None
+        self.turn: Callable[[], Awaitable[None]] | None = None
+        """Awaited before each step of the handshake that has something to work on: how a server paces them."""
+        self.plaintext_sent: int = 0
         self._last_flight_end: int | None = None
         self._plaintext_end = 0
         self._alert_deadline: float | None = None
@@ -115,21 +127,32 @@ class Pump:
         """Go on with the handshake until it is complete.
 
         Args:
-          finish: also wait until our last flight has left. A sender need not: the flight leaves with its data.
+          finish: also wait until our last flight has left. A sender need not: the flight leaves with its data. Nor may
+            a receiver that can push beside its reading: the flight may be stuck with data that the peer reads later.
         """
         machine = self.machine
+        news = machine.incoming.pending > 0 or machine.incoming.eof_written
         slept = False
         while True:
+            if news and self.turn is not None:
+                await self.turn()
+                slept = True
+            news = False
             want = await self._step(machine.do_handshake)
             if want is None:
                 if self._last_flight_end is None:
                     self._last_flight_end = machine.outgoing.total_consumed + machine.outgoing.pending
+                    if self.on_handshake_done is not None:
+                        self.on_handshake_done()
                 if not finish or self.last_flight_left:
                     break
-                await self.push()
-            elif machine.outgoing.pending:
-                await self.push()
-            elif isinstance(want, Need):
+                slept = await self._push_flight() or slept
+                continue
+            if machine.outgoing.pending:
+                slept = await self._push_flight() or slept
+                continue
+            news = True
+            if isinstance(want, Need):
                 await self._answer(want)
             elif self.pull_nowait():
                 continue
@@ -184,13 +207,11 @@ class Pump:
                 self._sending_failed(error)
 
     async def pull(self) -> None:
-        """One await in which ciphertext or EOF arrives."""
-        self.check_open()
+        """One await in which ciphertext or EOF arrives. The caller has looked whether the stream is open."""
         if self.receiving.taken:
             await self.receiving.wait()
             return
         if self._receive_failure is not None:
-            await trio.lowlevel.checkpoint()
             raise self._receive_failure.again()
         if self.machine.incoming.eof_written:  # nothing more can come: the machine has to say what that means
             await trio.lowlevel.checkpoint()
@@ -246,7 +267,8 @@ class Pump:
 
         Nothing to accept releases what the machine holds back for the next write.
         """
-        self.check_open()
+        if self.closing:
+            self.check_open()
         position, size = 0, len(data)
         while True:
             accepted = self.machine.write(data[position:] if position else data)
@@ -256,14 +278,15 @@ class Pump:
             if position == size:
                 break
         if position:
-            self._note_plaintext(position)
+            outgoing = self.machine.outgoing  # as `_note_plaintext`
+            self.plaintext_sent += position
+            self._plaintext_end = outgoing.total_consumed + outgoing.pending
         return position
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a send might not block: first for what is queued, then for the transport."""
         while self.machine.outgoing.pending or self.sending.taken:
             await self.push()
-        self.check_open()
         self._check_sendable()
         self.sending.taken = True
         try:
@@ -384,16 +407,22 @@ class Pump:
             await self.leave_with_alert()
             raise
 
+    async def _push_flight(self) -> bool:
+        """`push`, but what leaves at once needs no turn of the event loop; whether it waited."""
+        if not self.sending.taken and self._send_failure is None and self.sender.broken is None:
+            self.push_nowait()
+            if not self.machine.outgoing.pending:
+                return False
+        await self.push()
+        return True
+
     async def _pull_for_handshake(self) -> None:
         """`pull`, unless a flight of ours was lost: then the peer has nothing to answer."""
-        if self._send_failure is not None or self.sender.broken is not None:
-            await trio.lowlevel.checkpoint()
-            self._check_sendable()
+        self._check_sendable()
         await self.pull()
 
     async def _answer(self, need: Need) -> None:
         """One await in which the application answers a need, under the caller's cancel scope."""
-        self.check_open()
         if self.answering.taken:
             await self.answering.wait()
             return
@@ -450,7 +479,7 @@ class Pump:
             return error
         self._note_reset(error)
         if self._send_failure is None:
-            self._send_failure = self._alert_behind(error) or _transport_error(error, "sending")
+            self._send_failure = _without_frames(self._alert_behind(error) or _transport_error(error, "sending"))
         return self._for_who_hit_it(error, self._send_failure)
 
     def _receiving_failed(self, error: Exception) -> Exception:
@@ -458,13 +487,13 @@ class Pump:
         if self.closing and isinstance(error, trio.ClosedResourceError):
             return error
         if self._receive_failure is None:
-            self._receive_failure = _transport_error(error, "receiving")
+            self._receive_failure = _without_frames(_transport_error(error, "receiving"))
         return self._for_who_hit_it(error, self._receive_failure)
 
     def _note_reset(self, error: BaseException) -> None:
         cause = error if isinstance(error, OSError) else error.__cause__
         if self.reset is None and isinstance(cause, (ConnectionResetError, ConnectionAbortedError)):
-            self.reset = _transport_error(cause, "receiving")
+            self.reset = _without_frames(_transport_error(cause, "receiving"))
 
     @staticmethod
     def _for_who_hit_it(error: Exception, kept: TLSError) -> Exception:
@@ -510,4 +539,22 @@ def _transport_error(error: Exception, doing: str) -> TLSError:
         hint="The connection is gone; open a new one",
     )
     failure.__cause__ = error
+    return failure
+
+
+def _without_frames(failure: TLSError) -> TLSError:
+    """A failure that is kept must not hold the frames that it came through: they hold the stream that keeps it.
+
+    What rises unchanged to the caller that hit it (an exception of a transport that is no broken transport) keeps them:
+    of that, a twin is kept.
+    """
+    if isinstance(failure.__cause__, Exception) and not isinstance(
+        failure.__cause__, (OSError, trio.BrokenResourceError, TLSError)
+    ):
+        failure.__cause__ = twin_of(failure.__cause__)
+    each: BaseException | None = failure
+    while each is not None:
+        if isinstance(each, (OSError, trio.BrokenResourceError)):
+            each.__traceback__ = each.__context__ = None
+        each = each.__cause__
     return failure

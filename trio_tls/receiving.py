@@ -59,27 +59,36 @@ class Receiving(Core[T_Stream]):
           trio.BusyResourceError: another task is receiving.
           trio.ClosedResourceError: this stream was closed.
         """
-        limit = _receive_limit(max_bytes)
-        with self._receive_guard:
+        limit = MOST_RECEIVE if max_bytes is None else _receive_limit(max_bytes)
+        pump, outgoing, guard = self._pump, self._machine.outgoing, self._receive_guard
+        guard.enter()
+        try:
             await checkpoint_if_cancelled()
             if not self._settled and not await self._ready_to_receive():
                 return b""
             slept = False
-            try:
-                while True:
-                    data = self._take(limit)
-                    if not isinstance(data, Want):
-                        break
+            while True:
+                data = self._take(limit)
+                if isinstance(data, bytes):
+                    break
+                if data is Want.READ and pump.receiver.expects_to_wait and not outgoing.pending:
+                    await pump.pull()  # the common case of `_receive_step`
+                    slept = True
+                else:
                     slept = await self._receive_step(data) or slept
-            except TLSError:
-                await self._pump.leave_with_alert()
-                raise
             if not slept:
                 await cancel_shielded_checkpoint()
             return data
+        except TLSError:
+            await self._pump.leave_with_alert()
+            raise
+        finally:
+            guard.busy = False
 
     async def receive_some_into(self, buffer: Buffer) -> int:
         """As `receive_some`, into a writable buffer; returns how many bytes, 0 at the end.
+
+        What lies in the buffer behind them may have been overwritten.
 
         Raises:
           ValueError: ``buffer`` is empty.
@@ -156,7 +165,7 @@ class Receiving(Core[T_Stream]):
         await self._check_usable(receiving=True)
         if not self._pump.last_flight_left:
             try:
-                await self._pump.handshake(finish=True)
+                await self._pump.handshake(finish=not self._pump.sender.counts)
             except UnexpectedEOF as error:
                 self._accept_eof(error)
                 return False
@@ -178,6 +187,13 @@ class Receiving(Core[T_Stream]):
 
     def _take(self, limit: int) -> bytes | Want:
         """Plaintext that is here, as bytes."""
+        pump, machine = self._pump, self._machine
+        if machine.incoming.pending and not pump.closing and not pump.stash:
+            data = machine.read_short(limit)
+            if data is not None:
+                if machine.outgoing.pending:  # replies that the read has queued
+                    pump.push_nowait()
+                return data
         view = _scratch.view
         count = self._fill(view if limit >= MOST_RECEIVE else view[:limit])
         return count if isinstance(count, Want) else bytes(view[:count])
@@ -185,7 +201,8 @@ class Receiving(Core[T_Stream]):
     def _fill(self, view: memoryview) -> int | Want:
         """Plaintext that is here, into ``view``. 0: the end, by the EOF policy."""
         pump, machine = self._pump, self._machine
-        pump.check_open()
+        if pump.closing:
+            pump.check_open()
         try:
             count = pump.read_now(view) if pump.stash else machine.read_into(view)
         except UnexpectedEOF as error:

@@ -41,34 +41,39 @@ class Sending(Core[T_Stream]):
           trio.BusyResourceError: another task is sending.
           trio.ClosedResourceError: this stream was closed, or its sending side was (`send_eof`, `unwrap`).
         """
-        with self._send_guard, memoryview(data).cast("B") as view:
+        pump, outgoing, guard = self._pump, self._machine.outgoing, self._send_guard
+        view = memoryview(data).cast("B")
+        guard.enter()
+        try:
             if self._settled and not self._eof_sent:
                 await checkpoint_if_cancelled()
             else:
                 await self._ready_to_send()
-            try:
-                position, slept = 0, False
-                while True:
-                    accepted = self._pump.accept_nowait(view[position:])
-                    position += accepted
-                    self._pump.push_nowait()
-                    if self._machine.outgoing.pending:
-                        await self._pump.push()
-                    elif position == len(view):
-                        break
-                    elif accepted:
-                        await checkpoint()  # a long send to a fast reader must not hold up other tasks
-                    else:
-                        position += await self._pump.accept(view[position:])
-                    slept = True
-                if not slept:
-                    await cancel_shielded_checkpoint()
-            except trio.Cancelled:
-                self._pump.hand_over()
-                raise
-            except TLSError:
-                await self._pump.leave_with_alert()
-                raise
+            position, size, slept = 0, len(view), False
+            while True:
+                accepted = pump.accept_nowait(view[position:] if position else view)
+                position += accepted
+                pump.push_nowait()
+                if outgoing.pending:
+                    await pump.push()
+                elif position == size:
+                    break
+                elif accepted:
+                    await checkpoint()  # a long send to a fast reader must not hold up other tasks
+                else:
+                    position += await pump.accept(view[position:])
+                slept = True
+            if not slept:
+                await cancel_shielded_checkpoint()
+        except trio.Cancelled:
+            pump.hand_over()
+            raise
+        except TLSError:
+            await pump.leave_with_alert()
+            raise
+        finally:
+            guard.busy = False
+            view.release()  # a bytearray can be resized again
 
     async def send_some(self, data: bytes | bytearray | memoryview) -> int:
         """Send a prefix of ``data``, and say how many bytes that was; at least one, unless ``data`` is empty.
@@ -135,6 +140,25 @@ class Sending(Core[T_Stream]):
         """
         await self.send_all(b"")
 
+    async def update_keys(self, *, request_update: bool = False) -> None:
+        """Change the key that we send with (KeyUpdate, RFC 9846 section 4.7.3), and flush.
+
+        Nobody needs to: it happens by itself long before a key is worn out. A peer's KeyUpdate is answered by itself.
+
+        Args:
+          request_update: ask the peer to change its key too.
+
+        Cancelled: the key was changed or not; what is queued leaves with whatever runs next.
+
+        Raises:
+          ValueError: this stream runs on an `ssl.SSLContext`, which cannot.
+          TLSError: as `send_all`.
+        """
+        with self._send_guard:
+            await self._ready_to_send()
+            self._machine.update_keys(request_update=request_update)
+            await self._push_all()
+
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a send might not block. Starts no handshake.
 
@@ -142,7 +166,6 @@ class Sending(Core[T_Stream]):
         """
         with self._send_guard:
             await self._check_usable(sending=True)
-            await checkpoint_if_cancelled()
             await self._pump.wait_send_all_might_not_block()
 
     async def _ready_to_send(self) -> None:
@@ -183,7 +206,7 @@ class ResumableSend:
     def __init__(self, stream: Sending[Any], data: bytes | bytearray | memoryview) -> None:
         self._stream = stream
         self._data = bytes(data)
-        self.position = 0
+        self.position: int = 0
         """Bytes accepted so far."""
 
     @property

@@ -18,10 +18,13 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from .accessors import Accessors
+from .blocking_contexts import off_the_loop
 from .core import T_Stream
 from .ending import Ending
 from .machine.factory import create_machine
 from .machine.interface import ConnectionInfo, MachineFactory, Need, Want
+from .machine.tls13.sessions import Session
+from .nodelay import TCPNoDelay, apply_tcp_nodelay
 from .pump import Pump
 from .transport import choose
 
@@ -42,8 +45,10 @@ class TLSStream(Ending[T_Stream], Accessors, trio.abc.Stream):
 
     Args:
       transport_stream: the stream that carries the ciphertext. It is closed with this one.
-      config: an `ssl.SSLContext` (the interpreter's OpenSSL, TLS 1.2 and 1.3). ``ssl_context=`` is an alias,
-        for code written for `trio.SSLStream`.
+      config: a `ClientConfig` or `ServerConfig` (our own TLS 1.3), or an `ssl.SSLContext` (the interpreter's
+        OpenSSL, TLS 1.2 and 1.3). ``ssl_context=`` is an alias,
+        for code written for `trio.SSLStream`. One that may block in the handshake, as those of ``truststore`` do, is
+        run in a worker thread (`HandshakeInThread`).
       server_hostname: the name of the server, for SNI and for the check of its certificate. Clients need it
         unless the context does not check host names. International names are encoded by IDNA 2008.
       server_side: True on the server.
@@ -54,7 +59,12 @@ class TLSStream(Ending[T_Stream], Accessors, trio.abc.Stream):
       require_close_notify: raise `UnexpectedEOF` when the transport ends without the peer's close_notify
         (default True). False makes it an ordinary end.
       initial_data: bytes already received on the transport, to be read before anything else.
-      session: an `ssl.SSLSession` of an earlier connection to the same server, to resume.
+      session: a session of an earlier connection to the same server, to resume: an `ssl.SSLSession`, or a `Session`
+        with a ClientConfig (which keeps sessions in a cache by itself).
+      tcp_nodelay: ``"always"`` leaves the transport as it is: a `trio.SocketStream` of TCP has ``TCP_NODELAY`` on, so
+        every send leaves at once, which suits nearly everybody. ``"never"`` turns it off, for a protocol of many
+        small one-way sends (Nagle's algorithm gathers them); ``"handshake"`` does so once the handshake is done.
+        These two need a TCP socket below. `set_tcp_nodelay` does it at any other time.
       grace: seconds that close, a parting alert, or a handshake flight on an uncounted transport may still
         take when nobody wants to wait (default 1).
 
@@ -74,7 +84,8 @@ class TLSStream(Ending[T_Stream], Accessors, trio.abc.Stream):
         send_close_notify: bool | None = None,
         require_close_notify: bool | None = None,
         initial_data: bytes | bytearray | memoryview = b"",
-        session: ssl.SSLSession | None = None,
+        session: ssl.SSLSession | Session | None = None,
+        tcp_nodelay: TCPNoDelay = "always",
         grace: float = 1.0,
     ) -> None: ...
 
@@ -90,7 +101,8 @@ class TLSStream(Ending[T_Stream], Accessors, trio.abc.Stream):
         send_close_notify: bool | None = None,
         require_close_notify: bool | None = None,
         initial_data: bytes | bytearray | memoryview = b"",
-        session: ssl.SSLSession | None = None,
+        session: ssl.SSLSession | Session | None = None,
+        tcp_nodelay: TCPNoDelay = "always",
         grace: float = 1.0,
     ) -> None: ...
 
@@ -106,7 +118,8 @@ class TLSStream(Ending[T_Stream], Accessors, trio.abc.Stream):
         send_close_notify: bool | None = None,
         require_close_notify: bool | None = None,
         initial_data: bytes | bytearray | memoryview = b"",
-        session: ssl.SSLSession | None = None,
+        session: ssl.SSLSession | Session | None = None,
+        tcp_nodelay: TCPNoDelay = "always",
         grace: float = 1.0,
     ) -> None:
         if (config is None) == (ssl_context is None):
@@ -114,7 +127,7 @@ class TLSStream(Ending[T_Stream], Accessors, trio.abc.Stream):
         if not grace >= 0:
             raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
         machine = create_machine(
-            config if config is not None else ssl_context,
+            off_the_loop(config if config is not None else ssl_context),
             server_side=server_side,
             server_hostname=_ascii_hostname(server_hostname),
             session=session,
@@ -125,7 +138,8 @@ class TLSStream(Ending[T_Stream], Accessors, trio.abc.Stream):
         if initial_data:
             machine.incoming.write(bytes(initial_data))
         super().__init__(machine, Pump(machine, *choose(transport_stream, grace=grace), grace=grace))
-        self.transport_stream = transport_stream
+        self.transport_stream: T_Stream | None = transport_stream
+        self._pump.on_handshake_done = apply_tcp_nodelay(transport_stream, tcp_nodelay)
         self._grace = grace
 
     # -- the handshake ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import ssl
 import trio
 
 from .machine.interface import MachineFactory
+from .machine.tls13.sessions import Session
 from .stream import TLSStream
 
 __all__ = ["open_tls_over_unix_socket"]
@@ -19,7 +20,7 @@ async def open_tls_over_unix_socket(
     *,
     server_hostname: str | bytes | None,
     https_compatible: bool = False,
-    session: ssl.SSLSession | None = None,
+    session: ssl.SSLSession | Session | None = None,
     grace: float = 1.0,
 ) -> TLSStream[trio.SocketStream]:
     """Connect to the Unix domain socket at ``path``, and wrap the connection in a `TLSStream`.

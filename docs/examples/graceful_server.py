@@ -13,7 +13,9 @@ async def echo(stream: TLSStream[trio.SocketStream]) -> None:
 
 
 async def main(
-    context: ssl.SSLContext, stop: trio.Event, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
+    context: ssl.SSLContext,
+    stop: trio.Event,
+    task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
 ) -> list[str]:
     failures: list[str] = []
 
@@ -25,9 +27,10 @@ async def main(
         echo,
         listeners,
         handshake_timeout=10,
-        max_handshakes=100,
+        max_connections=1000,
+        when_full="wait",
         on_handshake_error=note,
-        stop=stop,  # set it: no new clients; handlers get stop_grace seconds to finish
+        stop=stop,  # once set: no new clients, and handlers may finish
         stop_grace=5,
         task_status=task_status,
     )

@@ -13,19 +13,20 @@ async def digest(stream: TLSStream[trio.SocketStream]) -> None:
     while True:
         with trio.move_on_after(5):
             data = await stream.receive_some()
-            if not data:  # the client's close_notify: that was all, and nobody cut it short
+            if not data:  # close_notify: that was all, nobody cut it short
                 break
             sha256.update(data)
             continue
-        print("a client is slow; receiving goes on")  # a timeout has cost nothing
+        print("a client is slow")  # the timeout has cost nothing
     await stream.send_all(sha256.hexdigest().encode())
 
 
 async def main(port: int, certificate: str) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)  # the chain and the key, in one PEM file
+    context.load_cert_chain(certificate)  # chain and key, in one PEM file
     async with trio.open_nursery() as nursery:
-        # A client that sends garbage, or nothing, is logged; it disturbs neither the server nor another client.
+        # A client that sends garbage, or nothing, is logged;
+        # it disturbs neither the server nor another client.
         await nursery.start(serve_tls_over_tcp, digest, port, context)
         print("listening on port", port, flush=True)
 

@@ -7,16 +7,22 @@ import trio
 from trio_tls import TLSStream
 
 
-async def client(plain: trio.SocketStream, context: ssl.SSLContext, hostname: str) -> bytes:
+async def client(
+    plain: trio.SocketStream, context: ssl.SSLContext, hostname: str
+) -> bytes:
     await plain.send_all(b"STARTTLS\n")
     ready = b""
     while b"\n" not in ready:
         ready += await plain.receive_some()
-    _, _, early = ready.partition(b"\n")  # what came behind the line belongs to TLS
+    # What came behind the line belongs to TLS.
+    _, _, early = ready.partition(b"\n")
 
-    secure = TLSStream(plain, context, server_hostname=hostname, initial_data=early)
+    secure = TLSStream(
+        plain, context, server_hostname=hostname, initial_data=early
+    )
     await secure.send_all(b"secret")
-    plain_again, trailing = await secure.unwrap()  # after a cancel: call it again
+    # After a cancel: call it again.
+    plain_again, trailing = await secure.unwrap()
     while not trailing:
         trailing = bytes(await plain_again.receive_some())
     return trailing

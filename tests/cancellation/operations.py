@@ -21,7 +21,7 @@ from ..support import TIERS, pattern
 from .connections import PIECES, Cell, Link, MakeEnd, connect, expect, expect_end, tls_end
 
 #: Seconds after which a scenario counts as hung: virtual ones where no kernel is involved.
-PATIENCE = 20
+PATIENCE = 60
 
 #: Tiers on which any operation may be cancelled; on tier 5 that is promised for the handshake alone.
 CANCELLABLE = tuple(tier for tier in TIERS if not tier.startswith("5"))
@@ -58,11 +58,9 @@ class Operation:
         sample = 3 + zlib.crc32(f"{self.name} {cell}".encode()) % (200 if self.handshake else 40)
         return (sample,) if self.handshake else (1, sample)
 
-    async def play(
-        self, cell: Cell, interrupter: Interrupter, *, make: MakeEnd = tls_end, patience: float = PATIENCE
-    ) -> None:
+    async def play(self, cell: Cell, interrupter: Interrupter, *, make: MakeEnd = tls_end) -> None:
         """The whole scenario, once: a new connection, the interrupted operation, and a conversation after it."""
-        with trio.fail_after(patience):
+        with trio.fail_after(PATIENCE):
             async with connect(cell, handshake=not self.handshake, make=make) as link:
                 await self.run(link, interrupter)
 

@@ -65,6 +65,16 @@ class ScriptedMachine:
     def introspection(self) -> Any:
         raise NotImplementedError("a script has nothing to tell")
 
+    @property
+    def session(self) -> None:
+        return None
+
+    def update_keys(self, *, request_update: bool = False) -> None:
+        raise ValueError("a script has no keys")
+
+    def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        raise ValueError("a script has no keys")
+
     def do_handshake(self) -> Want | Need | None:
         if self.handshake_done:
             return None
@@ -92,6 +102,9 @@ class ScriptedMachine:
         buffer[:count] = self._plaintext[:count]
         self._plaintext = self._plaintext[count:]
         return count
+
+    def read_short(self, max_bytes: int) -> bytes | None:
+        return None  # there is no quick way
 
     def write(self, data: memoryview) -> int | Want:
         count = min(len(data), self.outgoing.room, 1000)

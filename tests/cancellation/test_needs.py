@@ -1,6 +1,6 @@
 """What a machine asks the application may be cancelled too: the need stays open, and whoever calls next asks again.
 
-The ``ssl`` machine has no needs, so a scripted one raises them here.
+The ``ssl`` machine has no needs, so a scripted one raises them here. Our own machine's: `test_needs_of_tls13`.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ from ..support import (
 from . import peers
 from .peers import VERSION_OPTION, OpenSSL
 
+pytestmark = pytest.mark.ssl_alone("our own machine against the command: tests/interop/tls13")
+
 MEGABYTE = 1_000_000
 
 #: ``SSL_OP_ALLOW_CLIENT_RENEGOTIATION`` of OpenSSL 3, which Python has no name for.

@@ -6,10 +6,11 @@ import ssl
 from collections.abc import Callable
 
 from trio_tls.errors import TLSError
-from trio_tls.machine.interface import Want
+from trio_tls.machine.factory import create_machine
+from trio_tls.machine.interface import Machine, Want
 from trio_tls.machine.openssl import OpenSSLMachine
 
-from ..support import HOST
+from ..support import HOST, Machines
 
 VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
 
@@ -24,14 +25,22 @@ def machine_pair(
     )
 
 
-def carry(sender: OpenSSLMachine, receiver: OpenSSLMachine) -> bytes:
+def pair_of(machines: Machines) -> tuple[Machine, Machine]:
+    """Both ends of whatever kind, before the handshake: (client, server)."""
+    return (
+        create_machine(machines.client, server_side=False, server_hostname=HOST, session=None),
+        create_machine(machines.server, server_side=True, server_hostname=None, session=None),
+    )
+
+
+def carry(sender: Machine, receiver: Machine) -> bytes:
     """Move all ciphertext that waits at ``sender`` to ``receiver``; what it was."""
     ciphertext = sender.outgoing.read()
     receiver.incoming.write(ciphertext)
     return ciphertext
 
 
-def shake_hands(client: OpenSSLMachine, server: OpenSSLMachine) -> None:
+def shake_hands(client: Machine, server: Machine) -> None:
     """Do the whole handshake, the last flight included."""
     while not (client.handshake_done and server.handshake_done):
         for end, peer in ((client, server), (server, client)):
@@ -39,7 +48,7 @@ def shake_hands(client: OpenSSLMachine, server: OpenSSLMachine) -> None:
             carry(end, peer)
 
 
-def fail_handshake(client: OpenSSLMachine, server: OpenSSLMachine) -> dict[str, TLSError]:
+def fail_handshake(client: Machine, server: Machine) -> dict[str, TLSError]:
     """Run the handshake until nothing moves any more; the failures of ``"client"`` and ``"server"``.
 
     A client of TLS 1.3 is done before the server looks at its certificate: its failure comes when it reads.
@@ -58,14 +67,14 @@ def fail_handshake(client: OpenSSLMachine, server: OpenSSLMachine) -> dict[str, 
     return failures
 
 
-def read(machine: OpenSSLMachine, size: int = 1 << 20) -> bytes | Want:
+def read(machine: Machine, size: int = 1 << 20) -> bytes | Want:
     """One `read_into`, as bytes; ``b""`` for close_notify."""
     buffer = bytearray(size)
     count = machine.read_into(memoryview(buffer))
     return count if isinstance(count, Want) else bytes(buffer[:count])
 
 
-def write_all(sender: OpenSSLMachine, receiver: OpenSSLMachine, data: bytes) -> None:
+def write_all(sender: Machine, receiver: Machine, data: bytes) -> None:
     """Write all of ``data`` and carry it over."""
     with memoryview(data) as view:
         position = 0

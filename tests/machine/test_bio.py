@@ -212,6 +212,30 @@ def test_total_consumed_tells_when_a_given_byte_has_left() -> None:
     assert bio.total_consumed == end
 
 
+def test_an_adopted_buffer_is_queued_as_it_is() -> None:
+    bio = MemoryBIO()
+    first, second = bytearray(b"a" * 3 * SMALL), bytearray(b"b" * SMALL)
+    bio.adopt(first)
+    assert bio.peek().obj is first
+    bio.adopt(second)
+    bio.adopt(bytearray())
+    assert bio.pending == 4 * SMALL
+    bio.consume(3 * SMALL)
+    assert bio.peek().obj is second
+
+
+def test_an_adopted_buffer_leaves_in_one_send_with_a_few_bytes_before_it() -> None:
+    bio = MemoryBIO()
+    bio.write(b"finished")
+    bio.adopt(bytearray(b"r" * 3 * SMALL))
+    bio.adopt(bytearray(b"t"))
+    assert bytes(bio.peek()) == b"finished" + b"r" * 3 * SMALL
+    assert bio.read() == b"finished" + b"r" * 3 * SMALL + b"t"
+    bio.write_eof()
+    with pytest.raises(ValueError, match="write_eof"):
+        bio.adopt(bytearray(b"x"))
+
+
 # -- against a bytearray -----------------------------------------------------------------------------------
 
 
@@ -238,6 +262,12 @@ class BIOModel(RuleBasedStateMachine):
     def write(self, length: int, kind: Any) -> None:
         data = self.fresh(length)
         assert self.bio.write(kind(data)) == length
+        self.model += data
+
+    @rule(length=lengths)
+    def adopt(self, length: int) -> None:
+        data = self.fresh(length)
+        self.bio.adopt(bytearray(data))
         self.model += data
 
     @rule(length=st.one_of(st.integers(1, 40), st.integers(SMALL - 3, SMALL + 3)))

@@ -14,7 +14,9 @@ from trio_tls.machine.interface import Want
 from trio_tls.machine.openssl import OUTGOING_LIMIT, OpenSSLMachine, create_machine
 
 from ..support import HOST, Machines, client_context, pattern, server_context
-from .drive import carry, machine_pair, raised, read, records, shake_hands, write_all
+from .drive import VERSIONS, carry, machine_pair, raised, read, records, shake_hands, write_all
+
+pytestmark = pytest.mark.ssl_alone("drives OpenSSLMachine; our own machine's tests are in tests/machine/tls13")
 
 #: A whole plaintext alert record: warning, close_notify.
 PLAIN_CLOSE_NOTIFY = bytes((21, 3, 3, 0, 2, 1, 0))
@@ -564,3 +566,43 @@ def test_a_record_longer_than_allowed_names_the_rule(machines: Machines) -> None
     assert "longer than allowed" in str(error)
     assert error.alert is Alert.record_overflow
     assert server.outgoing.read()[-2:] == bytes((2, Alert.record_overflow))
+
+
+@pytest.mark.parametrize("tail", [1, 100, 2000, 4000])
+def test_the_end_of_a_long_record_that_comes_by_itself_takes_the_whole_record_along(
+    machines: Machines, tail: int
+) -> None:
+    client, server = connected(machines)
+    client.write(memoryview(b"r" * 16384))
+    record = client.outgoing.read()
+    server.incoming.write(record[:-tail])
+    assert server.read_short(1 << 20) is None and server.read_into(memoryview(bytearray(1 << 16))) is Want.READ
+    server.incoming.write(record[-tail:])
+    assert server.read_short(1 << 20) is None  # not short at all
+    assert server.read_into(memoryview(bytearray(1 << 16))) == 16384
+    assert server.read_into(memoryview(bytearray(1 << 16))) is Want.READ
+
+
+def test_a_short_read_takes_every_short_record_that_is_here_and_respects_its_limit(machines: Machines) -> None:
+    client, server = connected(machines)
+    for letter in b"abc":
+        client.write(memoryview(bytes((letter,)) * 100))
+    server.incoming.write(client.outgoing.read())
+    assert server.read_short(150) == b"a" * 100 + b"b" * 50
+    assert server.read_into(memoryview(bytearray(1000))) == 150
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_session_can_be_asked_for_at_every_byte_of_a_handshake(version: str) -> None:
+    client, server = machine_pair(client_context(VERSIONS[version]), server_context(VERSIONS[version]))
+    half_made = 0
+    while not client.handshake_done:
+        client.do_handshake()
+        carry(client, server)
+        server.do_handshake()
+        for byte in server.outgoing.read():
+            client.incoming.write(bytes((byte,)))
+            client.do_handshake()
+            half_made += client.session is None
+    assert half_made
+    assert client.session is not None

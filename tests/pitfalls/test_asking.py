@@ -10,7 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from ..blocking import concurrently
-from ..peers import certified_client, client_of, demanding_server, ends_of, server_of
+from ..peers import certified_client, demanding_server, ends_of, has_ticket, server_of, trusting_client
 from ..support import HOST, TIERS, Machines, machines_named, pattern, receive_exactly, tls_pair
 
 
@@ -41,8 +41,7 @@ async def test_p11_a_client_that_only_uploads_gets_its_tickets(machines: Machine
         await server.aclose()
         assert await client.receive_some() == b""
         session = client.session
-        assert session is not None
-        assert session.has_ticket
+        assert has_ticket(session)
     async with tls_pair(machines, client_options={"session": session}) as (again, _):
         assert again.session_reused
 
@@ -62,6 +61,7 @@ async def test_p31_a_client_certificate_can_be_asked_for_after_the_handshake() -
     """trio.SSLStream: AttributeError: verify_client_post_handshake."""
     machines = machines_named("ssl-1.3")  # it is there that RFC 9846 section 4.7.2 has it
     demanding, certified = demanding_server(machines), certified_client(machines)
+    assert isinstance(demanding, ssl.SSLContext) and isinstance(certified, ssl.SSLContext)
     demanding.post_handshake_auth = certified.post_handshake_auth = True
     async with ends_of(machines, client=certified, server=demanding) as (client, server):
         await concurrently(client.do_handshake, server.do_handshake)
@@ -89,13 +89,14 @@ async def test_p32_c5_a_session_given_to_the_constructor_is_resumed(machines: Ma
         assert again.info.session_reused
 
 
+@pytest.mark.ssl_alone("a settable session; our own machine takes it in the constructor alone")
 async def test_p32_c5_a_session_set_before_the_handshake_is_resumed(machines: Machines) -> None:
     """trio.SSLStream: the same."""
     async with tls_pair(machines) as (client, server):
         await server.send_all(b"and tickets")
         assert await client.receive_some() == b"and tickets"
         session = client.session
-    assert session is not None
+    assert isinstance(session, ssl.SSLSession)
     async with tls_pair(machines, handshake=False) as (client, server):
         client.session = session
         await concurrently(client.do_handshake, server.do_handshake)
@@ -104,10 +105,7 @@ async def test_p32_c5_a_session_set_before_the_handshake_is_resumed(machines: Ma
 
 async def test_c2_an_unverified_certificate_is_there_in_binary_form(machines: Machines) -> None:
     """trio.SSLStream: the same; getpeercert() is {} without verification."""
-    context = client_of(machines)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    async with ends_of(machines, client=context) as (client, server):
+    async with ends_of(machines, client=trusting_client(machines)) as (client, server):
         await concurrently(client.do_handshake, server.do_handshake)
         assert client.getpeercert() == {}
         leaf = client.getpeercert(binary_form=True)
@@ -117,6 +115,7 @@ async def test_c2_an_unverified_certificate_is_there_in_binary_form(machines: Ma
         assert server.getpeercert() is None
 
 
+@pytest.mark.ssl_alone("our own server knows the name: ConnectionInfo.server_name")
 async def test_c2_a_server_behind_an_ssl_context_knows_the_asked_name_from_the_callback_alone(
     machines: Machines,
 ) -> None:
@@ -136,6 +135,7 @@ async def test_c2_a_server_behind_an_ssl_context_knows_the_asked_name_from_the_c
         assert server.context is other
 
 
+@pytest.mark.ssl_alone("our own machine has the standard types: the next test")
 async def test_c4_channel_binding_is_the_same_at_both_ends_and_never_guessed(machines: Machines) -> None:
     """trio.SSLStream: tls-unique, on TLS 1.3 too, where RFC 9266 section 3 leaves it undefined; and nothing else.
 
@@ -147,3 +147,14 @@ async def test_c4_channel_binding_is_the_same_at_both_ends_and_never_guessed(mac
         for unknown in ("tls-exporter", "tls-server-end-point"):
             with pytest.raises(ValueError, match=unknown):
                 client.get_channel_binding(unknown)
+
+
+async def test_c4_our_own_machine_has_the_channel_bindings_of_tls_1_3() -> None:
+    """trio.SSLStream: only tls-unique. RFC 9266 has tls-exporter for TLS 1.3, and tls-unique is not defined there."""
+    async with tls_pair(machines_named("own")) as (client, server):
+        for kind in ("tls-exporter", "tls-server-end-point"):
+            binding = client.get_channel_binding(kind)
+            assert binding is not None and binding == server.get_channel_binding(kind)
+        assert client.get_channel_binding() is server.get_channel_binding("tls-unique") is None
+        with pytest.raises(ValueError, match="tls-whatever"):
+            client.get_channel_binding("tls-whatever")

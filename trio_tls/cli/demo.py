@@ -7,6 +7,9 @@ can be cancelled; `trio_tls.testing.Interrupter` cancels it exactly there, and c
 
 Then both ends send and receive at the same time, and every send and receive is cancelled until it gets through.
 Each end knows what the other one sends, and compares every byte.
+
+Our own machine speaks TLS 1.3, at once and after a HelloRetryRequest; with ``--openssl`` the interpreter's OpenSSL
+speaks TLS 1.3 and 1.2.
 """
 
 from __future__ import annotations
@@ -26,17 +29,20 @@ from dataclasses import dataclass
 
 import trio
 
+from ..config import ClientConfig, ServerConfig
 from ..errors import TLSError
 from ..listener import TLSListener
+from ..machine.tls13.registry import NamedGroup
 from ..stream import TLSStream
 from ..testing import CancelMode, Interrupter
+from ..trust import PrivatePolicy, TrustAnchors, Verifier
 from .certificates import Authority
 from .console import Console, Growing, OutputClosed
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
-__all__ = ["add_to"]
+__all__ = ["run"]
 
 #: Send and receive buffers of every socket, in bytes.
 BUFFER = 16 * 1024
@@ -59,23 +65,13 @@ MESSAGE = 32 * 1024
 PATIENCE = 60
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the subcommand."""
-    parser = commands.add_parser(
-        "demo",
-        help="show that a connection survives every cancel",
-        description="Cancels a TLS handshake at every point, and sends and receives all along, on loopback "
-        "sockets with throw-away certificates; verifies every byte. Exits 0 only if everything held.",
-    )
-    parser.set_defaults(run=run)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run the demonstration; the exit status."""
     console = Console()
     try:
         # Ctrl-C arrives at the main task's waits, where it harms nothing.
-        figures = trio.run(demonstrate, console, restrict_keyboard_interrupt_to_checkpoints=True)
+        play = OpenSSL() if arguments.openssl else OurOwn()
+        figures = trio.run(demonstrate, console, play, restrict_keyboard_interrupt_to_checkpoints=True)
     except Exception as error:
         leaves = list(_leaves(error))
         if any(isinstance(leaf, OutputClosed) for leaf in leaves):
@@ -124,12 +120,60 @@ class Figures:
         )
 
 
-async def demonstrate(console: Console) -> Figures:
+class OurOwn:
+    """The demonstration on our own machine.
+
+    Attributes:
+      authority: the throw-away CA.
+      machine: who speaks TLS, in words.
+    """
+
+    machine = "trio_tls's own machine"
+
+    def __init__(self) -> None:
+        self.authority: Authority = Authority()
+
+    def server(self) -> ServerConfig:
+        """The server's configuration."""
+        return ServerConfig(credentials=self.authority.issue("127.0.0.1").credential)
+
+    def clients(self) -> Iterator[tuple[str, ClientConfig]]:
+        """The client's, a chapter each. Without a session cache, so that each handshake is a full one."""
+        verifier = Verifier(TrustAnchors.from_pem(self.authority.pem), PrivatePolicy())
+        yield "TLS 1.3", ClientConfig(verify=verifier, session_cache=None)
+        # The server prefers a group that this client sends no share of, so it has to ask.
+        shares = [NamedGroup.x25519]
+        retried = ClientConfig(verify=verifier, session_cache=None, key_shares=shares)
+        yield "TLS 1.3, after a HelloRetryRequest", retried
+
+
+class OpenSSL:
+    """The demonstration on the interpreter's OpenSSL; see `OurOwn`."""
+
+    machine = "the interpreter's OpenSSL"
+
+    def __init__(self) -> None:
+        self.authority: Authority = Authority()
+
+    def server(self) -> ssl.SSLContext:
+        """The server's context."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.authority.issue("127.0.0.1").load_into(context)
+        return context
+
+    def clients(self) -> Iterator[tuple[str, ssl.SSLContext]]:
+        """The client's contexts, a chapter each."""
+        for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+            context = ssl.create_default_context(cadata=self.authority.pem)
+            context.minimum_version = context.maximum_version = version
+            yield f"TLS {version.name[-3:].replace('_', '.')}", context
+
+
+async def demonstrate(console: Console, play: OurOwn | OpenSSL) -> Figures:
     """The whole story; its figures."""
     began = time.perf_counter()
-    authority = Authority()
     figures = Figures()
-    server = Server(authority, figures)
+    server = Server(play.server(), figures)
     with trio.move_on_after(PATIENCE) as patience:
         async with trio.open_nursery() as nursery:
             address = await nursery.start(server.serve)
@@ -138,17 +182,16 @@ async def demonstrate(console: Console) -> Figures:
             console.say(console.bold("trio-tls demo: a TLS connection that survives every cancel"))
             console.say(
                 f"A throw-away CA, a server on {address[0]}:{address[1]}, and before it a relay that stalls:\n"
-                f"what the server sends in a handshake comes {STALL_PIECE} bytes at a time, with pauses."
+                f"what the server sends in a handshake comes {STALL_PIECE} bytes at a time, with pauses.\n"
+                f"TLS is spoken by {play.machine}, on both ends."
             )
-            for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
-                context = ssl.create_default_context(cadata=authority.pem)
-                context.minimum_version = context.maximum_version = version
-                console.say(console.bold(f"\nTLS {version.name[-3:].replace('_', '.')}"))
-                chapter = Chapter(console, relay, relay_address, context, figures, server.done)
+            for title, config in play.clients():
+                console.say(console.bold(f"\n{title}"))
+                chapter = Chapter(console, relay, relay_address, config, figures, server.done)
                 await chapter.cancel_once_at_every_step()
                 await chapter.cancel_again_and_again()
             console.say(console.bold("\nThe same with trio.SSLStream, for comparison"))
-            await chapter.compare_with_trio()
+            await compare_with_trio(console, relay, relay_address, play.authority)
             nursery.cancel_scope.cancel()
     if patience.cancelled_caught:
         raise trio.TooSlowError(f"not done after {PATIENCE} seconds: something hangs")
@@ -157,21 +200,21 @@ async def demonstrate(console: Console) -> Figures:
 
 
 class Chapter:
-    """The client's part of the story, for one TLS version."""
+    """The client's part of the story, for one configuration."""
 
     def __init__(
         self,
         console: Console,
         relay: Relay,
         address: tuple[str, int],
-        context: ssl.SSLContext,
+        config: ssl.SSLContext | ClientConfig,
         figures: Figures,
         server_is_done: Callable[[], Awaitable[None]],
     ) -> None:
         self.console = console
         self.relay = relay
         self.address = address
-        self.context = context
+        self.config = config
         self.figures = figures
         self.server_is_done = server_is_done
 
@@ -222,24 +265,9 @@ class Chapter:
         sends, receives = self.figures.sends_cancelled - sends, self.figures.receives_cancelled - receives
         self._held(f"{sends:,} sends and {receives:,} receives cancelled; every byte came once, and in order")
 
-    async def compare_with_trio(self) -> None:
-        """The same cancel, on the stream that this library is for those who need more than."""
-        step = 2
-        self.relay.stalls = True
-        stream = trio.SSLStream(await connect(self.address), self.context, server_hostname=self.address[0])
-        try:
-            await Interrupter(CancelMode.BLOCKED, step).call(stream.do_handshake)
-        except trio.BrokenResourceError:
-            outcome = "BrokenResourceError"
-        else:
-            outcome = "went on"
-        finally:
-            await trio.aclose_forcefully(stream)
-        self.console.say(f"  The handshake, cancelled at step {step} and called again: {outcome}")
-
     async def _connect(self) -> TLSStream[trio.SocketStream]:
         self.relay.stalls = True
-        return TLSStream(await connect(self.address), self.context, server_hostname=self.address[0])
+        return TLSStream(await connect(self.address), self.config, server_hostname=self.address[0])
 
     async def _converse(
         self,
@@ -262,12 +290,28 @@ class Chapter:
         self.console.say(f"    {self.console.good('ok')}: {text}")
 
 
+async def compare_with_trio(console: Console, relay: Relay, address: tuple[str, int], authority: Authority) -> None:
+    """The same cancel, on the stream that this library is for those who need more than."""
+    step = 2
+    relay.stalls = True
+    context = ssl.create_default_context(cadata=authority.pem)
+    stream = trio.SSLStream(await connect(address), context, server_hostname=address[0])
+    try:
+        await Interrupter(CancelMode.BLOCKED, step).call(stream.do_handshake)
+    except trio.BrokenResourceError:
+        outcome = "BrokenResourceError"
+    else:
+        outcome = "went on"
+    finally:
+        await trio.aclose_forcefully(stream)
+    console.say(f"  The handshake, cancelled at step {step} and called again: {outcome}")
+
+
 class Server:
     """A TLS server that holds the same conversation with every client."""
 
-    def __init__(self, authority: Authority, figures: Figures) -> None:
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue("127.0.0.1").load_into(self._context)
+    def __init__(self, config: ssl.SSLContext | ServerConfig, figures: Figures) -> None:
+        self._config = config
         self._figures = figures
         self._is_done, self._done = trio.open_memory_channel[None](1)
 
@@ -279,7 +323,7 @@ class Server:
         """Serve; starts with the address."""
         listener, address = await listen()
         task_status.started(address)
-        await trio.serve_listeners(self._handle, [TLSListener(listener, self._context)])
+        await trio.serve_listeners(self._handle, [TLSListener(listener, self._config)])
 
     async def _handle(self, stream: TLSStream[trio.SocketStream]) -> None:
         async with stream:
@@ -418,7 +462,10 @@ def _shrink(sized: trio.socket.SocketType) -> None:
 
 
 def _agreed(stream: TLSStream[trio.SocketStream]) -> str:
-    return "nothing agreed" if stream.info is None else stream.info.cipher_suite
+    info = stream.info
+    if info is None:
+        return "nothing agreed"
+    return info.cipher_suite if info.group is None else f"{info.cipher_suite}, {info.group}"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -23,8 +23,9 @@ def create_machine(
       TypeError: ``config`` is no configuration.
       ValueError: the configuration cannot be used this way.
     """
-    if isinstance(config, MachineFactory):
-        return config.create_machine(server_side=server_side, server_hostname=server_hostname, session=session)
+    if callable(getattr(config, "create_machine", None)):  # a MachineFactory; isinstance would cost more than the rest
+        factory = cast("MachineFactory", config)
+        return factory.create_machine(server_side=server_side, server_hostname=server_hostname, session=session)
     return cast(
         "Machine",
         openssl.create_machine(config, server_side=server_side, server_hostname=server_hostname, session=session),

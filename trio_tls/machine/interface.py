@@ -16,6 +16,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from cryptography import x509
+
+from .client_hello import ClientHelloInfo
+
 if TYPE_CHECKING:
     from .bio import MemoryBIO
 
@@ -78,10 +82,15 @@ class NeedServerConfig(Need):
     """Which configuration shall serve this client?
 
     Attributes:
-      client_hello: the ClientHello message, as it came.
+      client_hello: the ClientHello message, as it came, with its header.
     """
 
     client_hello: bytes
+
+    @property
+    def hello(self) -> ClientHelloInfo:
+        """What it says: the name that is asked for, the protocols, suites and groups that are offered."""
+        return ClientHelloInfo.from_message(self.client_hello)
 
 
 @dataclass(eq=False, slots=True)
@@ -149,6 +158,9 @@ class ConnectionInfo:
       server_name: on a client the name it asked for; on a server behind `ssl` None.
       session_reused: whether the handshake resumed an earlier session.
       peer_chain: the certificates the peer presented, DER, leaf first.
+      verified_chain: the peer's chain as it was verified, with the trust anchor, DER, leaf first; empty where it was
+        not verified, or the TLS library does not tell.
+      local_chain: what this end presented, DER, leaf first; empty if nothing, or where the TLS library does not tell.
     """
 
     version: str
@@ -159,6 +171,26 @@ class ConnectionInfo:
     server_name: str | None
     session_reused: bool
     peer_chain: tuple[bytes, ...]
+    verified_chain: tuple[bytes, ...] = ()
+    local_chain: tuple[bytes, ...] = ()
+
+    @property
+    def peer_certificates(self) -> tuple[x509.Certificate, ...]:
+        """`peer_chain`, parsed. ValueError if the peer presented what cannot be parsed (and it was not verified)."""
+        try:
+            return tuple(x509.load_der_x509_certificate(der) for der in self.peer_chain)
+        except x509.InvalidVersion as exc:
+            raise ValueError(f"a certificate of the peer cannot be parsed: {exc}") from exc
+
+    @property
+    def verified_certificates(self) -> tuple[x509.Certificate, ...]:
+        """`verified_chain`, parsed."""
+        return tuple(x509.load_der_x509_certificate(der) for der in self.verified_chain)
+
+    @property
+    def local_certificates(self) -> tuple[x509.Certificate, ...]:
+        """`local_chain`, parsed."""
+        return tuple(x509.load_der_x509_certificate(der) for der in self.local_chain)
 
 
 class Machine(Protocol):
@@ -206,6 +238,27 @@ class Machine(Protocol):
         ...
 
     @property
+    def session(self) -> object | None:
+        """On a client the session to resume later, if there is one yet."""
+        ...
+
+    def update_keys(self, *, request_update: bool = False) -> None:
+        """Queue a KeyUpdate; with ``request_update``, ask the peer to change its key too.
+
+        Raises:
+          ValueError: this machine cannot.
+        """
+        ...
+
+    def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        """TLS-Exporter (RFC 9846 section 7.5), once the handshake is done.
+
+        Raises:
+          ValueError: this machine cannot, or an argument is out of range.
+        """
+        ...
+
+    @property
     def introspection(self) -> Introspection:
         """The accessors that ``trio.SSLStream`` forwards."""
         ...
@@ -218,6 +271,13 @@ class Machine(Protocol):
         """Fill ``buffer`` with the plaintext of every whole record there is; 0 means close_notify.
 
         ``Want.WRITE`` only in a TLS 1.2 renegotiation: what is queued has to leave before the peer goes on.
+        """
+        ...
+
+    def read_short(self, max_bytes: int) -> bytes | None:
+        """The quick way for a short message: the plaintext of a record that has just come, as bytes.
+
+        None: there is no quick way now, and `read_into` tells. More records may be waiting after it.
         """
         ...
 

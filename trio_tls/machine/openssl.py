@@ -15,16 +15,17 @@ and ours. Ciphertext goes over in pieces (`_feed`), and what OpenSSL has to send
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from ..alerts import Alert
 from ..errors import HandshakeClosed, PeerMisbehaved, TLSError, UnexpectedEOF
 from .bio import MemoryBIO
-from .interface import ConnectionInfo, Want
+from .interface import Want
 from .openssl_errors import Failure, error_for
+from .openssl_facts import SSLIntrospection, chain, facts_of
 
 if TYPE_CHECKING:
-    from .interface import Introspection
+    from .interface import ConnectionInfo, Introspection, Need
 
 __all__ = ["OpenSSLMachine"]
 
@@ -32,13 +33,27 @@ __all__ = ["OpenSSLMachine"]
 OUTGOING_LIMIT = 256 * 1024
 
 #: Plaintext given to OpenSSL at once. Its BIO keeps the memory of the largest piece, for ever.
-WRITE_PIECE = 64 * 1024
+WRITE_PIECE = 128 * 1024
 
 #: Ciphertext given to OpenSSL at once, for the same reason.
-FEED_PIECE = 64 * 1024
+FEED_PIECE = 128 * 1024
+
+#: At most so much ciphertext is a short message, such as those of a ping-pong.
+SHORT = 4096
 
 #: Replies (KeyUpdate) that may be queued, beyond the limit, for a peer that does not read them.
 REPLY_HEADROOM = 64 * 1024
+
+#: Records in a row that bring no data; a peer that sends more wants to keep us busy. OpenSSL itself takes any number of
+#: KeyUpdates, for 15 us each, or 30 with an answer.
+MOST_USELESS_RECORDS = 32
+
+#: Ciphertext given to OpenSSL at once in the handshake, so that little else comes with its last message. To a server's
+#: it is at most so many records, for those of a client are ClientHello, then change_cipher_spec and Finished.
+HANDSHAKE_PIECE, HANDSHAKE_RECORDS = 4096, 2
+
+#: Type, version, length (RFC 9846 section 5.1).
+RECORD_HEADER = 5
 
 #: The header of a plaintext alert record is 15 03 xx 00 02, then level and description (RFC 9846 section 5.1).
 ALERT_RECORD_SIZE = 7
@@ -57,14 +72,15 @@ class OpenSSLMachine:
         server_hostname: str | None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        self.incoming = MemoryBIO()
-        self.outgoing = MemoryBIO(limit=OUTGOING_LIMIT)
-        self.handshake_done = False
-        self.sent_fatal_alert = False
-        self.info: ConnectionInfo | None = None
+        self.incoming: MemoryBIO = MemoryBIO()
+        self.outgoing: MemoryBIO = MemoryBIO(limit=OUTGOING_LIMIT)
+        self.handshake_done: bool = False
+        self.sent_fatal_alert: bool = False
+        self._info: ConnectionInfo | None = None  # made when somebody asks
+        self._tls13 = False  # agreed on
         self._ssl_in = ssl.MemoryBIO()
         self._ssl_out = ssl.MemoryBIO()
-        self.ssl_object = context.wrap_bio(
+        self.ssl_object: ssl.SSLObject = context.wrap_bio(
             self._ssl_in,
             self._ssl_out,
             server_side=server_side,
@@ -76,11 +92,20 @@ class OpenSSLMachine:
         self._tickets = b""
         self._plaintext = bytearray()  # decrypted bytes that shutdown() had to take out of OpenSSL
         self._answer_due = False  # OpenSSL was fed since the last write
+        self._record_begun = False  # OpenSSL may hold the rest of a record that filled the reader's buffer
+        self._record_partial = False  # OpenSSL may hold the beginning of a record whose end has not come
+        self._records = 0  # how many OpenSSL was given since it last had data
+        self._record_left = 0  # what is missing of the record that OpenSSL was given last
+        self._record_header = b""  # the beginning of its header, if that was cut
         self._reply_end = 0  # how much has to leave before the peer goes on (TLS 1.2 renegotiation)
         self._write_closed = False
         self._close_notify_received = False
         self._failure: TLSError | None = None  # ends both directions
         self._read_failure: TLSError | None = None  # ends reading: EOF without close_notify
+
+    def use_bios(self, incoming: MemoryBIO, outgoing: MemoryBIO) -> None:
+        """Before the first step: take over a connection whose BIOs are these."""
+        self.incoming, self.outgoing = incoming, outgoing
 
     # -- what the handshake agreed on ------------------------------------------------------------------
 
@@ -93,16 +118,35 @@ class OpenSSLMachine:
         return self.ssl_object.server_hostname
 
     @property
+    def info(self) -> ConnectionInfo | None:
+        if self._info is None and self.handshake_done:
+            self._info = facts_of(self.ssl_object)
+        return self._info
+
+    @property
     def introspection(self) -> Introspection:
-        return cast("Introspection", _SSLIntrospection(self.ssl_object))
+        return cast("Introspection", SSLIntrospection(self.ssl_object))
 
     @property
     def buffered(self) -> int:
         return self.ssl_object.pending() + len(self._plaintext)
 
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        try:
+            return self.ssl_object.session
+        except ValueError:  # amid a handshake, OpenSSL's is half made and cannot be copied
+            return None
+
+    def update_keys(self, *, request_update: bool = False) -> None:
+        raise ValueError("ssl cannot update keys on demand; a ClientConfig or ServerConfig can")
+
+    def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        raise ValueError("ssl cannot export keying material; a ClientConfig or ServerConfig can")
+
     # -- steps -----------------------------------------------------------------------------------------
 
-    def do_handshake(self) -> Want | None:
+    def do_handshake(self) -> Want | Need | None:
         if self.handshake_done:
             return None
         self._raise_failure()
@@ -123,22 +167,34 @@ class OpenSSLMachine:
         total = self._read_plaintext(buffer) if self._plaintext else 0
         if total == size or self._close_notify_received:
             return total
-        if not total:
+        if not total and (self._failure is not None or self._read_failure is not None):
             self._raise_failure()
-        ssl_object, ssl_in = self.ssl_object, self._ssl_in
+        read, ssl_in, incoming, reads = self.ssl_object.read, self._ssl_in, self.incoming, 0
         try:
             while total < size:
-                if not ssl_in.pending and not self._feed() and not ssl_object.pending():
+                if incoming.pending and not ssl_in.pending:
+                    self._feed(useless=self._records - reads)
+                elif not ssl_in.pending and not self._record_begun:
                     break
+                self._record_begun = False
                 try:
-                    got = ssl_object.read(size - total, buffer[total:] if total else buffer)
+                    got = read(size - total, buffer[total:] if total else buffer)
                 except ssl.SSLWantReadError:
+                    self._record_partial = True
+                    if self._records - reads > MOST_USELESS_RECORDS:
+                        break
                     continue
+                self._record_partial = False
                 if not got:
                     self._close_notify_received = True
                     break
                 total += got  # type: ignore[operator]  # an int, since a buffer was given
-            if not total:
+                reads += 1
+            if total:
+                self._records = 0
+                self._record_begun = total == size  # the rest of the record, if there is one, lies in OpenSSL
+            else:
+                self._refuse_useless()
                 self._answer()
         except ssl.SSLZeroReturnError:  # close_notify, when ours has been sent too
             self._close_notify_received = True
@@ -158,24 +214,75 @@ class OpenSSLMachine:
             return self._read_at_eof()
         return Want.READ
 
+    def read_short(self, max_bytes: int) -> bytes | None:
+        incoming = self.incoming
+        if (
+            not 0 < incoming.pending <= SHORT
+            or self._close_notify_received
+            or self._plaintext
+            or self._record_begun
+            or self._record_partial
+            or self._failure is not None
+            or self._read_failure is not None
+            or self._ssl_in.pending > 0
+        ):
+            return None
+        view = incoming.peek()
+        size = len(view)
+        if size >= RECORD_HEADER and size == RECORD_HEADER + (view[3] << 8 | view[4]):
+            self._records += 1
+        else:  # several, perhaps a hundred KeyUpdates: no more than it takes to refuse them
+            size = self._count_records(view, size, MOST_USELESS_RECORDS + 1)
+        self._ssl_in.write(incoming.take(size))
+        self._answer_due = True
+        try:
+            data: bytes = self.ssl_object.read(min(max_bytes, SHORT))
+        except ssl.SSLWantReadError:
+            self._record_partial = True
+            return None
+        except ssl.SSLZeroReturnError:
+            self._close_notify_received = True
+            return None
+        except ssl.SSLError as error:
+            self._fail(error)
+        if not data:
+            self._close_notify_received = True
+            return None
+        self._records = 0
+        if self._ssl_out.pending:
+            self._collect_replies()
+        self._record_begun = len(data) == max_bytes
+        return data + self._rest(max_bytes - len(data)) if self._ssl_in.pending > 0 else data
+
+    def _rest(self, max_bytes: int) -> bytes:
+        """What more short records hold. Their failure is kept for the next read."""
+        room = memoryview(bytearray(min(max_bytes, SHORT)))
+        try:
+            count = self.read_into(room)
+        except TLSError:
+            return b""
+        return bytes(room[:count]) if isinstance(count, int) else b""
+
     def write(self, data: memoryview) -> int | Want:
-        self._raise_failure(reading=False)
+        if self._failure is not None:
+            raise self._failure.again()
         if self._write_closed:
             raise ValueError("write() after shutdown()")
         if self._tickets:
             self._release_tickets()
-        if not len(data):
+        size = len(data)
+        if not size:
             try:
                 self._answer()
             except ssl.SSLError as error:
                 self._fail(error)
             self._collect()
             return 0
-        room = min(self.outgoing.room, WRITE_PIECE)
-        if not room:
+        room = OUTGOING_LIMIT - self.outgoing.pending
+        if room <= 0:
             return Want.WRITE
-        if len(data) > room:
-            data = data[:room]
+        if size > room or size > WRITE_PIECE:
+            data = data[: min(room, WRITE_PIECE)]
         while True:
             try:
                 accepted = self.ssl_object.write(data)
@@ -185,6 +292,7 @@ class OpenSSLMachine:
             except ssl.SSLError as error:
                 self._fail(error)
             else:
+                self._answer_due = False
                 self.outgoing.write(self._ssl_out.read())
                 return accepted
 
@@ -222,20 +330,25 @@ class OpenSSLMachine:
             self._fail_at_eof()
         return False
 
-    def _feed(self) -> bool:
-        """Give OpenSSL the next piece of ciphertext; False if there is none."""
+    def _feed(self, *, useless: int = 0) -> bool:
+        """Give OpenSSL the next piece of ciphertext; False if there is none.
+
+        After so many ``useless`` records no more than it takes to refuse the peer: OpenSSL may work on each for 30 us.
+        """
         if not self.incoming.pending:
             return False
-        piece = self.incoming.peek()
-        if len(piece) > FEED_PIECE:
-            piece = piece[:FEED_PIECE]
+        view = self.incoming.peek()
+        size = min(len(view), FEED_PIECE if self.handshake_done else HANDSHAKE_PIECE)
+        limit = MOST_USELESS_RECORDS + 1 - max(useless, 0)
+        if not self.handshake_done and self.server_side:
+            limit = HANDSHAKE_RECORDS
+        piece = self.incoming.take(self._count_records(view, size, limit))
         if not self.handshake_done:
             if len(self._first_bytes) < 16:
                 self._first_bytes += bytes(piece[: 16 - len(self._first_bytes)])
             self._last_fed = (self._last_fed + bytes(piece[-ALERT_RECORD_SIZE:]))[-ALERT_RECORD_SIZE:]
         self._answer_due = True
         self._ssl_in.write(piece)
-        self.incoming.consume(len(piece))
         return True
 
     def _collect(self) -> None:
@@ -258,20 +371,51 @@ class OpenSSLMachine:
         It answers a KeyUpdate with the next write. Where the application writes nothing, a write of nothing does
         it: that sends no record of its own.
         """
-        if self._answer_due and self.info is not None and self.info.version == "TLSv1.3" and not self._write_closed:
+        if self._answer_due and self._tls13 and not self._write_closed:
             self._answer_due = False
             self.ssl_object.write(b"")
 
     def _collect_replies(self) -> None:
         """Fetch what OpenSSL answered while reading: a KeyUpdate, or a flight of a renegotiation."""
         self._collect()
-        if self.ssl_object.version() != "TLSv1.3":
+        if not self._tls13:
             self._reply_end = self.outgoing.total_consumed + self.outgoing.pending
         if self.outgoing.pending > OUTGOING_LIMIT + REPLY_HEADROOM and self._failure is None:
             self._failure = PeerMisbehaved(
                 "the peer asks for KeyUpdate after KeyUpdate and reads none of the replies (RFC 9846 section 4.7.3)",
                 hint="Close the connection; such a peer is broken or hostile",
             )
+
+    def _count_records(self, view: memoryview, size: int, limit: int = SHORT) -> int:
+        """Note which records begin in the next ``size`` bytes for OpenSSL; where the ``limit`` th ends, or ``size``."""
+        position, records = self._record_left, 0
+        if self._record_header:
+            missing = RECORD_HEADER - len(self._record_header)
+            self._record_header += view[: min(missing, size)]
+            if size < missing:
+                return size
+            position, records = missing + int.from_bytes(self._record_header[3:], "big"), 1
+            self._record_header = b""
+        last = size - RECORD_HEADER
+        while position <= last and records < limit:
+            position += RECORD_HEADER + (view[position + 3] << 8 | view[position + 4])
+            records += 1
+        if last < position < size and records < limit:
+            self._record_header, position = bytes(view[position:size]), size
+        self._records += records
+        if position < size:
+            size = position
+        self._record_left = position - size
+        return size
+
+    def _refuse_useless(self) -> None:
+        """Raise if OpenSSL was given too many records in which there was no data."""
+        if self._records > MOST_USELESS_RECORDS and self.handshake_done:
+            self._failure = PeerMisbehaved(
+                f"the peer sent {self._records} records in a row without data, such as KeyUpdate after KeyUpdate",
+                hint="Close the connection; such a peer is broken or hostile",
+            )
+            raise self._failure.again()
 
     def _read_plaintext(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._plaintext))
@@ -281,22 +425,13 @@ class OpenSSLMachine:
         return count
 
     def _finish_handshake(self) -> None:
-        ssl_object = self.ssl_object
-        if ssl_object.server_side and ssl_object.version() == "TLSv1.3":
+        self._tls13 = self.ssl_object.version() == "TLSv1.3"
+        if self._tls13 and self.ssl_object.server_side:
             self._tickets = self._ssl_out.read()
         self._collect()
+        self._records = 0
+        self._first_bytes = self._last_fed = b""  # they tell about failures of a handshake
         self.handshake_done = True
-        cipher = ssl_object.cipher()
-        self.info = ConnectionInfo(
-            version=ssl_object.version() or "",
-            cipher_suite=cipher[0] if cipher else "",
-            group=_told(ssl_object, "group"),
-            signature_scheme=_told(ssl_object, "server_sigalg" if not ssl_object.server_side else "client_sigalg"),
-            alpn_protocol=ssl_object.selected_alpn_protocol(),
-            server_name=ssl_object.server_hostname,
-            session_reused=bool(ssl_object.session_reused),
-            peer_chain=tuple(_chain(ssl_object, "get_unverified_chain")),
-        )
 
     # -- failures ----------------------------------------------------------------------------------------
 
@@ -329,7 +464,7 @@ class OpenSSLMachine:
                     first_bytes=self._first_bytes,
                     verify_code=getattr(cause, "verify_code", 0),
                     verify_message=str(getattr(cause, "verify_message", "") or ""),
-                    presented_chain=tuple(_chain(self.ssl_object, "get_unverified_chain")),
+                    presented_chain=tuple(chain(self.ssl_object, "get_unverified_chain")),
                     server_side=self.ssl_object.server_side,
                     handshake_done=self.handshake_done,
                 )
@@ -346,6 +481,7 @@ class OpenSSLMachine:
             self.outgoing.write(alert)
         self.sent_fatal_alert = bool(alert)
         self._failure = failure
+        cause.__traceback__ = cause.__context__ = None  # their frames hold the stream, which holds this
         return failure
 
     def _peer_spoke_no_tls(self, failure: TLSError) -> bool:
@@ -365,7 +501,7 @@ class OpenSSLMachine:
         """The bytes ended before the handshake did, or in a renegotiation."""
         self._failure = UnexpectedEOF(
             "the peer closed the connection in the middle of the handshake"
-            if self._first_bytes
+            if self._first_bytes or self.handshake_done
             else "the peer closed the connection without answering the handshake",
             hint="See the peer's log; a plaintext or overloaded server, a firewall or a proxy may do this too",
         )
@@ -425,35 +561,3 @@ def _words(error: ssl.SSLError) -> str:
     if words.startswith("["):
         words = words.partition("] ")[2]
     return words.rpartition(" (_ssl.c")[0] or words
-
-
-#: ``_ssl.ENCODING_DER``
-DER = 2
-
-
-def _chain(ssl_object: ssl.SSLObject, name: str) -> list[bytes]:
-    """A certificate chain, DER. ``SSLObject`` has the methods since Python 3.13, CPython's inner object since 3.10."""
-    method = getattr(getattr(ssl_object, "_sslobj", None), name, None)
-    return [certificate.public_bytes(DER) for certificate in (method() if method else None) or ()]
-
-
-def _told(ssl_object: ssl.SSLObject, name: str) -> str | None:
-    """An accessor that Python has since 3.15; None before."""
-    accessor = getattr(ssl_object, name, None)
-    return accessor() if accessor is not None else None
-
-
-class _SSLIntrospection:
-    """``SSLObject`` as `trio_tls.machine.interface.Introspection`: it already is, but for the two chains."""
-
-    def __init__(self, ssl_object: ssl.SSLObject) -> None:
-        self._ssl_object = ssl_object
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ssl_object, name)
-
-    def get_verified_chain(self) -> list[bytes]:
-        return _chain(self._ssl_object, "get_verified_chain")
-
-    def get_unverified_chain(self) -> list[bytes]:
-        return _chain(self._ssl_object, "get_unverified_chain")

@@ -191,6 +191,28 @@ _RULES = {
     "TOO_MANY_WARN_ALERTS": "it sends warning alerts without end (RFC 9846 section 6)",
     "RECORD_TOO_SMALL": "it sends empty records without end (RFC 9846 section 5.1)",
     "BAD_CHANGE_CIPHER_SPEC": "a change_cipher_spec record came where none may (RFC 9846 section 5)",
+    "CCS_RECEIVED_EARLY": "a change_cipher_spec record came where none may (RFC 9846 section 5)",
+    "INVALID_CCS_MESSAGE": "a change_cipher_spec record has another content than 1 (RFC 9846 section 5)",
+    "BAD_RECORD_TYPE": "a record of a type that is not allowed here came (RFC 9846 section 5)",
+    "INVALID_ALERT": "an alert is not two bytes, or has no level (RFC 9846 section 6)",
+    "NOT_ON_RECORD_BOUNDARY": "a message does not end with its record where the keys change (RFC 9846 section 5.1)",
+    "BAD_LENGTH": "a length field does not fit its message (RFC 9846 section 3.4)",
+    "CERT_LENGTH_MISMATCH": "a length field does not fit its message (RFC 9846 section 3.4)",
+    "SSL3_SESSION_ID_TOO_LONG": "its session ID has more than 32 bytes (RFC 9846 section 4.2.2)",
+    "INVALID_SESSION_ID": "it did not send back the session ID that it was given (RFC 9846 section 4.2.3)",
+    "BAD_LEGACY_VERSION": "its legacy_version is not 0x0303 (RFC 9846 section 4.2.2)",
+    "BAD_PROTOCOL_VERSION_NUMBER": "it chose a version that it was not offered (RFC 9846 section 4.3.1)",
+    "UNKNOWN_CIPHER_RETURNED": "it chose a cipher suite that nobody knows (RFC 9846 section 4.2.3)",
+    "WRONG_CIPHER_RETURNED": "it chose a cipher suite that it was not offered (RFC 9846 section 4.2.3)",
+    "NO_COMPRESSION_SPECIFIED": "it does not offer to leave the data uncompressed (RFC 9846 section 4.2.2)",
+    "INVALID_COMPRESSION_ALGORITHM": "it offers or chose a compression (RFC 9846 section 4.2.2)",
+    "BAD_ECPOINT": "its key share is no point of the curve (RFC 9846 section 4.3.8)",
+    "BINDER_DOES_NOT_VERIFY": "the binder of its pre_shared_key is wrong (RFC 9846 section 4.3.11)",
+    "BAD_PSK_IDENTITY": "it chose a pre_shared_key that it was not offered (RFC 9846 section 4.3.11)",
+    "MISSING_SUPPORTED_GROUPS_EXTENSION": "it sent no supported_groups (RFC 9846 section 9.2)",
+    "MISSING_PSK_KEX_MODES_EXTENSION": "it sent no psk_key_exchange_modes (RFC 9846 section 4.3.9)",
+    "WRONG_SIGNATURE_TYPE": "its signature is of a scheme that it was not offered (RFC 9846 section 4.5.2)",
+    "WRONG_CURVE": "its certificate's key is on another curve than its signature scheme (RFC 9846 section 4.3.3)",
 }
 
 _ALTERED = "Check what sits between the ends; if nothing does, one of them has a defect"
@@ -215,7 +237,8 @@ def error_for(failure: Failure) -> TLSError:
         return NoSharedParameters(
             f"the peer and this end have no common {_NOTHING_SHARED[reason]}",
             hint=(
-                "Compare what both ends allow; the context's minimum_version, set_ciphers() and certificates decide it"
+                "Compare what both ends allow: minimum_version, maximum_version, set_ciphers() and the certificates "
+                "of their contexts decide it"
             ),
             alert=sent,
         )

@@ -97,7 +97,7 @@ class ChaosDirection:
     def __init__(self, chaos: Chaos, randomness: random.Random) -> None:
         self.chaos = chaos
         self.position = 0
-        self.stalled = trio.Event()
+        self.stalled: trio.Event = trio.Event()
         self._random = randomness
         self._released = trio.Event()
 
@@ -180,8 +180,8 @@ class ChaosStream(trio.abc.Stream):
         if send is not None and send.eof_at is not None and not hasattr(stream, "send_eof"):
             raise ValueError(f"eof_at= needs a stream with send_eof(), which {type(stream).__name__} has not")
         self.transport_stream = stream
-        self.sending = ChaosDirection(send or Chaos(), random.Random(f"{seed} send"))
-        self.receiving = ChaosDirection(receive or Chaos(), random.Random(f"{seed} receive"))
+        self.sending: ChaosDirection = ChaosDirection(send or Chaos(), random.Random(f"{seed} send"))
+        self.receiving: ChaosDirection = ChaosDirection(receive or Chaos(), random.Random(f"{seed} receive"))
         self._received = bytearray()
         self._received_eof = False
         self._eof_sent = False

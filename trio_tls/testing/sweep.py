@@ -76,9 +76,9 @@ class Interrupter:
         self.mode = mode
         self.step = step
         self.steps = 0
-        self.fired = False
-        self.calls = 0
-        self.cancelled = 0
+        self.fired: bool = False
+        self.calls: int = 0
+        self.cancelled: int = 0
         self._tries = 0
 
     async def call(self, operation: Callable[[], Awaitable[T]]) -> T:

@@ -45,6 +45,9 @@ def choose(stream: Stream, *, grace: float) -> tuple[Sender, Receiver]:
     """
     if isinstance(stream, trio.StapledStream):
         return _sender(stream.send_stream, grace), _receiver(stream.receive_stream)
+    borrowed = borrow(stream)
+    if borrowed is not None:
+        return SocketSender(borrowed), SocketReceiver(borrowed)
     return _sender(stream, grace), _receiver(stream)
 
 

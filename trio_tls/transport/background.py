@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .base import Sender
+from .base import Sender, twin_of
 
 if TYPE_CHECKING:
     from trio.abc import SendStream
@@ -64,7 +64,11 @@ class BackgroundSender(Sender):
         if self._error is None:
             await self._progress.park()
         if self._error is not None:
-            raise self._error
+            error, self._error = self._error, twin_of(self._error)
+            try:
+                raise error
+            finally:
+                del error  # its frames hold this sender, which may not hold it
 
     async def wait_send_all_might_not_block(self) -> None:
         # The transport may be asked only while the task is not in send_all(); the pump has waited for that.

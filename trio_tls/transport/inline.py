@@ -40,7 +40,7 @@ class InlineSender(Sender):
             try:
                 await self._stream.send_all(data)
             except BaseException:  # a Cancelled may come in a group, when send_all() has a nursery
-                self.broken = self._torn()
+                self.broken: TransportError | None = self._torn()
                 raise
         elif not await self._finish_despite_cancel(data):
             self.broken = self._torn()

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["BorrowedSocket", "SocketReceiver", "SocketSender", "borrow"]
 
 #: The least and the most that one receive asks for. It grows under load and shrinks again. Larger buffers
-#: come straight from the kernel, and their page faults cost more than further receives do.
-LEAST_RECEIVE = 16 * 1024
-MOST_RECEIVE = 64 * 1024
+#: come straight from the kernel, and their page faults cost more than further receives do. The least is more than one
+#: whole record, so that a message of 16 KiB comes in one piece.
+LEAST_RECEIVE = 24 * 1024
+MOST_RECEIVE = 128 * 1024
 
 
 class _Unowned(socket.socket):
@@ -90,8 +91,6 @@ class SocketSender(Sender):
         self._borrowed = borrowed
 
     def send_nowait(self, outgoing: MemoryBIO) -> None:
-        if self._borrowed.did_shutdown_write:
-            raise trio.ClosedResourceError("can't send data after sending EOF")
         plain = self._borrowed.get()
         while outgoing.pending:
             view = outgoing.peek()
@@ -99,6 +98,10 @@ class SocketSender(Sender):
                 sent = plain.send(view)
             except (BlockingIOError, InterruptedError):
                 return
+            except BrokenPipeError:
+                if self._borrowed.did_shutdown_write:
+                    raise trio.ClosedResourceError("can't send data after sending EOF") from None
+                raise
             outgoing.consume(sent)
             if sent < len(view):
                 return
@@ -143,22 +146,18 @@ class SocketReceiver(Receiver):
         self._size = LEAST_RECEIVE
 
     def receive_nowait(self, incoming: MemoryBIO) -> bool:
-        plain = self._borrowed.get()
         size = self._size
-        with incoming.reserve(size) as view:
-            try:
-                received = plain.recv_into(view)
-            except (BlockingIOError, InterruptedError):
-                incoming.commit(0)
-                self.expects_to_wait = True
-                return False
-            except OSError:
-                incoming.commit(0)
-                raise
-        incoming.commit(received)
+        try:
+            data = self._borrowed.get().recv(size)
+        except (BlockingIOError, InterruptedError):
+            self.expects_to_wait: bool = True
+            return False
+        received = len(data)
         if not received:
             incoming.write_eof()
-        elif received == size:
+            return True
+        incoming.write(data)
+        if received == size:
             self.expects_to_wait = False
             self._size = min(2 * size, MOST_RECEIVE)
         elif received < size // 4:
@@ -170,9 +169,7 @@ class SocketReceiver(Receiver):
         try:
             await trio.lowlevel.wait_readable(plain)
         except trio.ClosedResourceError:
-            if self._borrowed.closed:
-                raise
-            return
+            return  # interrupted, or closed: whoever looks again finds out
         self.receive_nowait(incoming)
 
     def interrupt(self) -> None:

@@ -1,7 +1,0 @@
-"""The benchmark: ``python -m bench``, or ``nox -s bench``.
-
-How this works. Every peer (a way to move bytes, `bench.peers`) has a server process and a client process, each
-pinned to a core of its own. All are started once; then each round measures each workload for one peer after
-the other, so that what the machine does meanwhile hits all of them alike (A B A B ...). Only ratios within
-one run travel: absolute figures of one machine drift by a factor of two within the hour.
-"""
