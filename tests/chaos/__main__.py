@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from collections import Counter
 
 import pytest_trio.plugin  # type: ignore[import-untyped]  # noqa: F401  # makes trio's scheduler follow hypothesis's seed, as it does for the tests
 
-from .walk import seed_of_today, walk
+from .walk import given_seed, walk
 
 
 def main() -> None:
@@ -16,7 +17,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2, help="how long (default: 2)")
     parser.add_argument("--steps", type=int, default=50, help="of each walk, at most (default: 50)")
     arguments = parser.parse_args()
-    first, total, rounds = seed_of_today(), Counter[str](), 0
+    given = given_seed()
+    first = random.SystemRandom().randrange(2**32) if given is None else given
+    total, rounds = Counter[str](), 0
     end = time.monotonic() + 60 * arguments.minutes
     while rounds == 0 or time.monotonic() < end:
         total += walk(100, steps=arguments.steps, number=first + rounds)

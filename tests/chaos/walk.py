@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from .operations import QUESTIONS
 from .running import Interruption, Setting
 from .world import World
 
-__all__ = ["ALL_TIERS", "Walk", "seed_of_today", "walk"]
+__all__ = ["ALL_TIERS", "Walk", "given_seed", "walk"]
 
 #: Every tier, and what is entered there also without being entered.
 ALL_TIERS = tuple(dict.fromkeys([*TIERS, *(tier.replace("4", "5") for tier in TIERS)]))
@@ -157,10 +156,10 @@ class Walk(RuleBasedStateMachine):
             self.world.finish()
 
 
-def seed_of_today() -> int:
-    """``CHAOS_SEED`` of the environment, to do it again; else any."""
+def given_seed() -> int | None:
+    """``CHAOS_SEED`` of the environment, to walk there again."""
     given = os.environ.get("CHAOS_SEED")
-    return random.SystemRandom().randrange(2**32) if given is None else int(given)
+    return None if given is None else int(given)
 
 
 def walk(
@@ -176,10 +175,11 @@ def walk(
 
     Args:
       steps: of each walk, at most.
-      number: the seed; None: `seed_of_today`. A failure tells it, and it leads to the same walks again.
+      number: the seed; None: `given_seed`, or else always the same. A failure tells it, and it leads there again.
       shrink: a failure, to the shortest walk that has it.
     """
-    number = seed_of_today() if number is None else number
+    if number is None:
+        number = given_seed() or 0
     tally: Counter[str] = Counter()
     narrowed = seed(number)(type("Walk", (Walk,), {"tiers": tiers, "machines": machines, "tally": tally}))
     try:
