@@ -11,11 +11,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_tls import TLSStream, UnexpectedEOF, UnreadDataError
+from trio_tls import TLSStream, TransportError, UnexpectedEOF, UnreadDataError
+from trio_tls.testing import Chaos, ChaosStream
 
+from . import support
 from .blocking import blocked, cancel_once_blocked, concurrently, unwrap_both
 from .peers import strict_server
-from .support import HOST, TIERS, Machines, pattern, receive_exactly, socket_pair, tls_pair
+from .support import HOST, Machines, pattern, receive_exactly, socket_pair, tls_pair
+
+#: Also the transport on which nothing can be sent before the peer receives.
+TIERS = (*support.TIERS, "5-lockstep")
 
 Ends = tuple[TLSStream[Any], TLSStream[Any]]
 
@@ -176,6 +181,40 @@ async def test_two_ends_with_full_buffers_do_not_wait_for_each_other(
         await concurrently(client.unwrap, server.unwrap)
         assert await receive_exactly(server, sent_by_client) == data[:sent_by_client]
         assert await receive_exactly(client, sent_by_server) == data[:sent_by_server]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("first", ["flush", "send_all", "send_eof"])
+async def test_a_peer_that_has_to_get_rid_of_something_first_is_read_from(
+    autojump_clock: MockClock, machines: Machines, tier: str, first: str
+) -> None:
+    """On a transport without a buffer neither end's send ends before the other receives: one of them has to."""
+    data = pattern(30_000) if first == "send_all" else b""
+    async with ends(machines, tier) as (client, server):
+
+        async def send_and_unwrap() -> None:
+            await (server.send_all(data) if data else getattr(server, first)())
+            await server.unwrap()
+
+        with trio.fail_after(10):
+            await concurrently(client.unwrap, send_and_unwrap)
+        if data:
+            assert await receive_exactly(client, len(data)) == data
+
+
+@pytest.mark.parametrize("tier", ["4-memory", "5-memory", "5-lockstep"])
+async def test_no_transport_is_given_back_on_which_our_close_notify_could_not_leave(
+    autojump_clock: MockClock, machines: Machines, tier: str
+) -> None:
+    async with ends(machines, tier, wrap=ChaosStream) as (client, server):
+        assert isinstance(client.transport_stream, ChaosStream)
+        client.transport_stream.sending.chaos = Chaos(reset_at=0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.unwrap)
+            for _ in range(2):
+                with pytest.raises(TransportError):
+                    await client.unwrap()
+            nursery.cancel_scope.cancel()
 
 
 async def test_it_does_the_handshake_if_that_has_not_happened(machines: Machines) -> None:

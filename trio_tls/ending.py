@@ -82,10 +82,11 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
             self._machine.shutdown()
             self._eof_sent = True
             try:
-                if not pump.sender.counts:
-                    await self._push_all()
                 # Two ends that both unwrap, and both push first, would wait for each other: so read beside it.
-                await self._stash_until_close_notify()
+                if pump.sender.counts:
+                    await self._stash_until_close_notify()
+                else:
+                    await pump.read_while_pushing(self._stash_until_close_notify)
                 await self._push_all()
             except TLSError:
                 await pump.leave_with_alert()

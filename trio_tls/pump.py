@@ -246,9 +246,42 @@ class Pump:
             and not self.receiving.taken
             and self._send_failure is None
         ):
-            await self._pull_while_pushing()
+            await self.read_while_pushing(self.pull)
         else:
             await self.pull()
+
+    async def read_while_pushing(self, read: Callable[[], Awaitable[None]]) -> None:
+        """Await ``read``, with a child task that pushes what is queued meanwhile.
+
+        Once that is read, a sender that counts is interrupted, and a failure of it is for whoever sends next; any other
+        finishes what it has begun, and its failure rises.
+        """
+        outcome: BaseException | None = None
+        pushed = trio.Event()
+
+        async def push() -> None:
+            try:
+                while self.machine.outgoing.pending:
+                    await self.push()
+            except trio.Cancelled:
+                pass  # a sender that counts has lost nothing; another one has marked what was torn
+            except Exception:  # kept in _send_failure
+                pass
+            finally:
+                pushed.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(push)
+            try:
+                await read()
+                if not self.sender.counts:
+                    await pushed.wait()
+                    self._check_sendable()
+            except BaseException as error:  # to rise as it is, and not in a group
+                outcome = error
+            nursery.cancel_scope.cancel()
+        if outcome is not None:
+            raise outcome
 
     async def accept(self, data: memoryview) -> int:
         """Wait until the machine accepts some of ``data``; how many bytes. Cancelled: none of it was."""
@@ -438,29 +471,6 @@ class Pump:
         finally:
             self.need = self._answer_scope = None
             self.answering.release()
-
-    async def _pull_while_pushing(self) -> None:
-        """`pull`, with a child task that pushes until the pull is done."""
-        outcome: BaseException | None = None
-
-        async def push() -> None:
-            try:
-                while self.machine.outgoing.pending:
-                    await self.push()
-            except trio.Cancelled:
-                pass  # the pull is done; nothing is lost, since this sender counts
-            except Exception:  # kept in _send_failure, for whoever sends next
-                pass
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(push)
-            try:
-                await self.pull()
-            except BaseException as error:  # to rise as it is, and not in a group
-                outcome = error
-            nursery.cancel_scope.cancel()
-        if outcome is not None:
-            raise outcome
 
     def _note_plaintext(self, count: int) -> None:
         self.plaintext_sent += count
