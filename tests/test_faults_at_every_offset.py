@@ -75,7 +75,7 @@ async def chaotic_connection(machines: Machines, towards: str, chaos: Chaos) -> 
 
 
 def flights(machines: Machines) -> dict[str, int]:
-    """How many bytes a handshake has in each direction; in the next one, signatures may be a few bytes longer or shorter."""
+    """How many bytes a handshake has in each direction; in the next one, signatures may be longer or shorter."""
     crossing = Crossing(machines)
     crossing.run()
     return crossing.handshake_lengths

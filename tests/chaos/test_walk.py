@@ -1,7 +1,7 @@
 """Random walks keep to the model; and a stream with a defect does not.
 
-How this works. These walks are the same each time, so that a failure is something which a change has brought about; ``nox -s
-chaos`` walks where nobody has been. A failure prints its seed, and ``CHAOS_SEED`` in the environment leads there again.
+How this works. These walks are the same each time, so that a failure is something which a change has brought about;
+``nox -s chaos`` walks where nobody has been. A failure prints its seed, and ``CHAOS_SEED`` leads there again.
 The planted defects are such as this library might have had: the walk must find each of them, or it proves nothing.
 """
 
