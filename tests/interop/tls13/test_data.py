@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import trio.testing
 
 from trio_tls import UnexpectedEOF
 
@@ -59,6 +60,7 @@ async def test_the_end_of_the_peer_comes_first(cell: Cell, files: Files) -> None
             await ours.do_handshake()
             while await ours.receive_some():
                 pass  # to close_notify: no UnexpectedEOF
+            await trio.testing.wait_all_tasks_blocked()  # if a line of ours told the peer to end, it has left
             if cell.role in cell.peer.receives_after_its_end:
                 await ours.send_all(b"after your end\n")
             await ours.send_eof()
