@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_tls import TLSStream, TransportError, UnexpectedEOF, UnreadDataError
-from trio_tls.testing import Chaos, ChaosStream
+from trio_tls.testing import Chaos, ChaosStream, CountedChaosStream
 
 from . import support
 from .blocking import blocked, cancel_once_blocked, concurrently, unwrap_both
@@ -202,19 +202,63 @@ async def test_a_peer_that_has_to_get_rid_of_something_first_is_read_from(
             assert await receive_exactly(client, len(data)) == data
 
 
-@pytest.mark.parametrize("tier", ["4-memory", "5-memory", "5-lockstep"])
+@pytest.mark.parametrize("tier", ["2-counted", "4-memory", "5-memory", "5-lockstep"])
+@pytest.mark.parametrize("silent", [True, False], ids=["a silent peer", "a peer that ends too"])
 async def test_no_transport_is_given_back_on_which_our_close_notify_could_not_leave(
-    autojump_clock: MockClock, machines: Machines, tier: str
+    autojump_clock: MockClock, machines: Machines, tier: str, silent: bool
 ) -> None:
-    async with ends(machines, tier, wrap=ChaosStream) as (client, server):
+    """A peer that never gets it may never answer: so whoever waited for that would wait for ever."""
+    kind = CountedChaosStream if tier == "2-counted" else ChaosStream
+    async with ends(machines, tier.replace("2-counted", "5-memory"), wrap=kind) as (client, server):
         assert isinstance(client.transport_stream, ChaosStream)
         client.transport_stream.sending.chaos = Chaos(reset_at=0)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.unwrap)
+            if not silent:
+                nursery.start_soon(server.unwrap)
             for _ in range(2):
-                with pytest.raises(TransportError):
+                with pytest.raises(TransportError), trio.fail_after(5):
                     await client.unwrap()
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("tier", ["5-memory", "5-lockstep"])
+async def test_a_send_that_was_torn_is_told_though_the_peer_is_silent(
+    autojump_clock: MockClock, machines: Machines, tier: str
+) -> None:
+    async with ends(machines, tier, wrap=ChaosStream) as (client, _server):
+        assert isinstance(client.transport_stream, ChaosStream)
+        client.transport_stream.sending.chaos = Chaos(stall_at=0)
+        await cancel_once_blocked(lambda: client.send_all(b"to nobody"))
+        for _ in range(2):
+            with pytest.raises(TransportError, match="send was cancelled"), trio.fail_after(5):
+                await client.unwrap()
+
+
+async def test_a_close_notify_that_was_cut_off_by_a_cancel_is_told_by_the_next_call(
+    autojump_clock: MockClock, machines: Machines
+) -> None:
+    async with ends(machines, "5-lockstep") as (client, _server):
+        with trio.move_on_after(10) as scope:  # far longer than its grace
+            await client.unwrap()
+        assert scope.cancelled_caught
+        with pytest.raises(TransportError, match="send was cancelled"), trio.fail_after(5):
+            await client.unwrap()
+
+
+async def test_a_failure_that_is_none_of_a_transport_comes_out_as_it_was_raised(
+    autojump_clock: MockClock, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send_all(data: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise LookupError("the transport's own")
+
+    async with ends(machines, "5-memory", wrap=ChaosStream) as (client, _server):
+        assert client.transport_stream is not None
+        monkeypatch.setattr(client.transport_stream, "send_all", send_all)
+        with pytest.raises(LookupError, match="the transport's own"), trio.fail_after(5):
+            await client.unwrap()
+        with pytest.raises(TransportError, match="the transport's own"), trio.fail_after(5):
+            await client.unwrap()
 
 
 async def test_it_does_the_handshake_if_that_has_not_happened(machines: Machines) -> None:

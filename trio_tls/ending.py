@@ -69,7 +69,8 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
         Cancelled: call it again.
 
         Raises:
-          UnreadDataError: more than 1 MiB of unread application data; receive it, then call again.
+          UnreadDataError: more than 1 MiB of unread application data; receive it, then call again. On a transport that
+            can only be awaited, without ``async with``, our close_notify may be cut off then, and sending over.
           UnexpectedEOF: the transport ended first.
           TLSError: the connection failed.
         """
@@ -82,11 +83,9 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
             self._machine.shutdown()
             self._eof_sent = True
             try:
+                pump.push_nowait()
                 # Two ends that both unwrap, and both push first, would wait for each other: so read beside it.
-                if pump.sender.counts:
-                    await self._stash_until_close_notify()
-                else:
-                    await pump.read_while_pushing(self._stash_until_close_notify)
+                await pump.read_while_pushing(self._stash_until_close_notify, sending=True)
                 await self._push_all()
             except TLSError:
                 await pump.leave_with_alert()
@@ -120,7 +119,11 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
                 if not isinstance(count, Want):
                     stash += view[:count]
                     continue
-            await self._receive_step(count)
+            self._pump.check_sendable()  # a peer that will never get our close_notify may never send its own
+            if count is Want.WRITE:  # a TLS 1.2 renegotiation
+                await self._pump.push()
+            elif not self._pump.pull_nowait():
+                await self._pump.pull()
 
     async def aclose(self) -> None:
         """Close the stream and its transport.

@@ -169,7 +169,7 @@ class Pump:
         if self.sending.taken:
             await self.sending.wait()
             return
-        self._check_sendable()
+        self.check_sendable()
         self.sending.taken = True
         interrupted = True
         try:
@@ -246,37 +246,43 @@ class Pump:
             and not self.receiving.taken
             and self._send_failure is None
         ):
-            await self.read_while_pushing(self.pull)
+            await self.read_while_pushing(self.pull, sending=False)
         else:
             await self.pull()
 
-    async def read_while_pushing(self, read: Callable[[], Awaitable[None]]) -> None:
+    async def read_while_pushing(self, read: Callable[[], Awaitable[None]], *, sending: bool) -> None:
         """Await ``read``, with a child task that pushes what is queued meanwhile.
 
-        Once that is read, a sender that counts is interrupted, and a failure of it is for whoever sends next; any other
-        finishes what it has begun, and its failure rises.
+        Args:
+          read: what to await. Its failures rise, and end the push.
+          sending: whether the caller is there to send, too. Then the push is waited for, and its failure ends the
+            reading and rises: a peer that lacks what we have to say may never answer. Otherwise the push is a favour to
+            others: it ends with the reading, and a failure of it is kept for whoever sends next.
         """
         outcome: BaseException | None = None
-        pushed = trio.Event()
+        reading, pushed = trio.CancelScope(), trio.Event()
 
         async def push() -> None:
+            nonlocal outcome
             try:
                 while self.machine.outgoing.pending:
                     await self.push()
             except trio.Cancelled:
                 pass  # a sender that counts has lost nothing; another one has marked what was torn
-            except Exception:  # kept in _send_failure
-                pass
+            except Exception as error:  # kept in _send_failure
+                if sending and outcome is None:
+                    outcome = error
+                    reading.cancel()
             finally:
                 pushed.set()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(push)
             try:
-                await read()
-                if not self.sender.counts:
-                    await pushed.wait()
-                    self._check_sendable()
+                with reading:
+                    await read()
+                    if sending:
+                        await pushed.wait()
             except BaseException as error:  # to rise as it is, and not in a group
                 outcome = error
             nursery.cancel_scope.cancel()
@@ -320,7 +326,7 @@ class Pump:
         """Wait until a send might not block: first for what is queued, then for the transport."""
         while self.machine.outgoing.pending or self.sending.taken:
             await self.push()
-        self._check_sendable()
+        self.check_sendable()
         self.sending.taken = True
         try:
             await self.sender.wait_send_all_might_not_block()
@@ -372,6 +378,13 @@ class Pump:
             except Exception:  # the failure that brought us here is the one to tell
                 return
 
+    def check_sendable(self) -> None:
+        """Raise if nothing can be sent any more."""
+        if self._send_failure is not None:
+            raise self._send_failure.again()
+        if self.sender.broken is not None:
+            raise self.sender.broken.again()
+
     def check_open(self) -> None:
         """Raise if somebody has closed the stream."""
         if self.closing:
@@ -398,7 +411,7 @@ class Pump:
             if self.sending.taken:
                 await self.sending.wait()
                 continue
-            self._check_sendable()
+            self.check_sendable()
             self.sending.taken = True
             try:
                 await self.sender.send(outgoing, flight=False)
@@ -451,7 +464,7 @@ class Pump:
 
     async def _pull_for_handshake(self) -> None:
         """`pull`, unless a flight of ours was lost: then the peer has nothing to answer."""
-        self._check_sendable()
+        self.check_sendable()
         await self.pull()
 
     async def _answer(self, need: Need) -> None:
@@ -476,12 +489,6 @@ class Pump:
         self.plaintext_sent += count
         outgoing = self.machine.outgoing
         self._plaintext_end = outgoing.total_consumed + outgoing.pending
-
-    def _check_sendable(self) -> None:
-        if self._send_failure is not None:
-            raise self._send_failure.again()
-        if self.sender.broken is not None:
-            raise self.sender.broken.again()
 
     def _sending_failed(self, error: Exception) -> Exception:
         """Keep the failure for later senders; what the caller that hit it should raise."""

@@ -33,9 +33,9 @@ MOST_RECEIVE = 128 * 1024
 #: dozen microseconds, to be woken takes longer than the answer, and more processor time than a few looks.
 LOOKS = 8
 
-#: Seconds of sleep below which that would have been worth it, and how many receives in a row at the most do without
-#: after it was not. So a connection whose peer is further away looks in vain once in so many receives.
-SOON = 0.0003
+#: It does so while receives take no more seconds than this. After a round of looks in vain it does without for some
+#: receives, and each time for more of them, up to so many: a peer further away is looked for once in so many receives.
+SOON = 0.0005
 MOST_WITHOUT = 63
 
 
@@ -153,9 +153,9 @@ class SocketReceiver(Receiver):
     def __init__(self, borrowed: BorrowedSocket) -> None:
         self._borrowed = borrowed
         self._size = LEAST_RECEIVE
-        self._soon = False  # whether the last sleep was a short one
+        self._soon = False  # whether the last receive took no longer than that
         self._without = self._wait = 0  # receives that do not look: how many after the last miss, how many are left
-        self._interrupted = False
+        self._interrupts = 0
 
     def receive_nowait(self, incoming: MemoryBIO) -> bool:
         size = self._size
@@ -177,31 +177,32 @@ class SocketReceiver(Receiver):
         return True
 
     async def receive(self, incoming: MemoryBIO) -> None:
-        self._interrupted = False
-        if self._soon and await self._look_again(incoming):
-            return
-        plain = self._borrowed.get()
         began = trio.current_time()
-        try:
-            await trio.lowlevel.wait_readable(plain)
-        except trio.ClosedResourceError:
-            return  # interrupted, or closed: whoever looks again finds out
+        if not self._soon or not await self._look_again(incoming):
+            plain = self._borrowed.get()
+            try:
+                await trio.lowlevel.wait_readable(plain)
+            except trio.ClosedResourceError:
+                return  # interrupted, or closed: whoever looks again finds out
+            self.receive_nowait(incoming)
         self._soon = trio.current_time() - began < SOON
-        self.receive_nowait(incoming)
 
     async def _look_again(self, incoming: MemoryBIO) -> bool:
         """Whether something came, or the wait was interrupted, within a few turns of the event loop."""
         if self._wait:
             self._wait -= 1
             return False
+        interrupts = self._interrupts
         for _ in range(LOOKS):
             await trio.lowlevel.checkpoint()
-            if self._interrupted or self.receive_nowait(incoming):
+            if self._interrupts != interrupts:
+                return True
+            if self.receive_nowait(incoming):
                 self._without = 0
                 return True
         self._wait = self._without = min(2 * self._without + 1, MOST_WITHOUT)
         return False
 
     def interrupt(self) -> None:
-        self._interrupted = True
+        self._interrupts += 1
         self._borrowed.interrupt()
