@@ -94,7 +94,8 @@ class End:
       ended: whether one of them was completed: later sends must be refused.
       unwrapped: whether `unwrap` has given the transport back.
       closing: whether a close was begun.
-      closed: whether it was completed, or cancelled: either way the transport is closed.
+      closed: whether it was completed, or cancelled: either way the transport is closed. A second close returns at
+        once, though the first may still be using its grace period: that closes nothing.
       end_seen: whether its stream has said that the peer has ended its side.
     """
 

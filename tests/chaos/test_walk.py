@@ -179,3 +179,22 @@ def test_two_ends_that_send_and_never_receive_are_no_violation_until_one_receive
         assert len(world.parties["client"].model.received) == 200_000
     finally:
         world.finish()
+
+
+def test_a_second_close_is_no_violation_while_the_first_one_uses_its_grace_period() -> None:
+    world = World(Setting("own", "1-socket", buffer=1))
+    try:
+        for name in ("client", "server"):
+            world.start(name, "do_handshake")
+        world.settle()
+        world.start("server", "send_all", 5000)
+        world.settle()
+        for _ in range(2):
+            world.start("server", "aclose")
+        world.start("client", "send_all", 5000)
+        world.settle()
+        assert [str(each) for each in world.running] == ["server.aclose", "client.send_all"]
+        world.pass_time(60)
+        assert not world.running
+    finally:
+        world.finish()

@@ -220,8 +220,9 @@ class World:
         else:
             self._conclude(running)
         finally:
-            running.party.model.closed |= running.operation.traits.ends == "whole"
             self.running.remove(running)
+            if running.operation.traits.ends == "whole":  # a second close returns while the first may still say goodbye
+                running.party.model.closed |= not self._at(running.party, "ends", "whole")
 
     def _judge(self, running: Running, error: Exception) -> None:
         model, traits = running.party.model, running.operation.traits
@@ -364,8 +365,8 @@ class World:
         left = [each for each in self.running if each.operation.traits.ends != "whole"]
         return f"the {closed[0]} has closed, and {left[0]} waits" if closed and left else ""
 
-    def _at(self, party: Party, side: str) -> bool:
-        return any(each.party is party and getattr(each.operation.traits, side) for each in self.running)
+    def _at(self, party: Party, trait: str, value: object = True) -> bool:
+        return any(each.party is party and getattr(each.operation.traits, trait) == value for each in self.running)
 
     def _names(self) -> str:
         return ", ".join(map(str, self.running)) or "nothing"
