@@ -189,6 +189,13 @@ async def test_no_resumption_is_lost_while_two_servers_learn_of_a_new_secret_one
     assert (await visit(configs[1], (await visit(configs[0]))[1]))[0]
 
 
+def replaced(path: Path, content: bytes) -> None:
+    """A file that nobody can read while it is half written."""
+    beside = path.with_name("beside")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
 async def test_it_follows_the_store_and_rotates_by_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
@@ -206,7 +213,7 @@ async def test_it_follows_the_store_and_rotates_by_itself(
             if broken is None:
                 store.path.unlink()
             else:
-                store.path.write_bytes(broken)
+                replaced(store.path, broken)
             told = len(caplog.records)
             await until(lambda: len(caplog.records) > told)  # noqa: B023  # it is called now
             await trio.sleep(60)
@@ -214,7 +221,7 @@ async def test_it_follows_the_store_and_rotates_by_itself(
         assert "line 1 of the ticket secrets is not a secret" in caplog.records[0].getMessage()
         assert "the ticket secrets are gone" in caplog.records[1].getMessage()
         assert keys.secrets == others.secrets
-        store.path.write_bytes(text_of([TicketSecret(bytes(range(32)), 0.0)]))
+        replaced(store.path, text_of([TicketSecret(bytes(range(32)), 0.0)]))
         await until(lambda: len(keys.secrets) == 1)
         nursery.cancel_scope.cancel()
     assert len(caplog.records) == 2

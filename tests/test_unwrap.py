@@ -245,6 +245,19 @@ async def test_a_close_notify_that_was_cut_off_by_a_cancel_is_told_by_the_next_c
             await client.unwrap()
 
 
+@pytest.mark.parametrize("waiting", ["do_handshake", "receive_some", "unwrap"])
+async def test_who_waits_for_the_answer_to_a_flight_that_another_task_has_torn_is_told(
+    autojump_clock: MockClock, machines: Machines, waiting: str
+) -> None:
+    async with ends(machines, "5-memory", wrap=ChaosStream, handshake=False) as (client, _server):
+        assert isinstance(client.transport_stream, ChaosStream)
+        client.transport_stream.sending.chaos = Chaos(stall_at=0)
+        async with blocked(client.do_handshake) as (first,), blocked(getattr(client, waiting)) as (second,):
+            first.scope.cancel()
+            with pytest.raises(TransportError, match="send was cancelled"), trio.fail_after(5):
+                await second.result()
+
+
 async def test_a_failure_that_is_none_of_a_transport_comes_out_as_it_was_raised(
     autojump_clock: MockClock, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

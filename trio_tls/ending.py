@@ -66,7 +66,8 @@ class Ending(Receiving[T_Stream], Sending[T_Stream]):
         that came behind the peer's close_notify belong to the plain protocol. Application data that was
         still under way is not lost: `receive_some` and `receive_nowait` return it afterwards.
 
-        Cancelled: call it again.
+        Cancelled: call it again. On a transport that can only be awaited, without ``async with``, that works if
+        close_notify can leave within ``grace`` seconds of the cancel.
 
         Raises:
           UnreadDataError: more than 1 MiB of unread application data; receive it, then call again. On a transport that

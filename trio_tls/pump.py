@@ -187,6 +187,8 @@ class Pump:
             self.sending.release()
             if interrupted:
                 self.hand_over()
+                if self.sender.broken is not None and self.receiving.taken:
+                    self.receiver.interrupt()  # who waits for the answer to a flight that was torn waits in vain
 
     def push_nowait(self) -> None:
         """Send what can leave without waiting. A failure is kept for whoever sends next."""
@@ -287,7 +289,10 @@ class Pump:
                 outcome = error
             nursery.cancel_scope.cancel()
         if outcome is not None:
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                outcome = None  # or it would hold this frame, which holds it
 
     async def accept(self, data: memoryview) -> int:
         """Wait until the machine accepts some of ``data``; how many bytes. Cancelled: none of it was."""

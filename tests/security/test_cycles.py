@@ -86,6 +86,27 @@ async def cancel_a_receive(ends: Ends) -> None:
         await trio.aclose_forcefully(end)
 
 
+async def cancel_an_unwrap(ends: Ends) -> None:
+    await shake_hands(ends)
+    with trio.move_on_after(0.01) as scope:
+        await ends[0].unwrap()
+    assert scope.cancelled_caught
+    for end in ends:
+        await trio.aclose_forcefully(end)
+
+
+async def cancel_a_receive_that_sends(ends: Ends) -> None:
+    """Beside a receive, a task of its own sends what a cancelled send has left."""
+    await shake_hands(ends)
+    with trio.move_on_after(0.01):
+        await ends[0].send_all(bytes(4_000_000))
+    with trio.move_on_after(0.01) as scope:
+        await ends[0].receive_some()
+    assert scope.cancelled_caught
+    for end in ends:
+        await trio.aclose_forcefully(end)
+
+
 async def fail(ends: Ends) -> None:
     await shake_hands(ends)
     await transport_of(ends[1]).send_all(b"\x17\x03\x03\0\x20" + bytes(32))
@@ -186,8 +207,15 @@ LIVES: dict[str, Callable[[Ends], Awaitable[None]]] = {
     **{
         each.__name__: each
         for each in (
-            *(talk_and_close, close_before_the_handshake, unwrap, cancel_the_handshake),
-            *(cancel_a_receive, fail, fail_behind_data, fail_the_handshake, eof_in_the_handshake),
+            *(talk_and_close, close_before_the_handshake, unwrap, cancel_the_handshake, cancel_an_unwrap),
+            *(
+                cancel_a_receive,
+                cancel_a_receive_that_sends,
+                fail,
+                fail_behind_data,
+                fail_the_handshake,
+                eof_in_the_handshake,
+            ),
         )
     },
     **{f"eof, {name}": eof(learn) for name, learn in LEARNING.items()},
