@@ -17,6 +17,7 @@ import trio.testing
 
 from trio_tls import TLSError, TLSStream, UnexpectedEOF
 
+from ..blocking import cancel_once_blocked
 from ..support import HOST, Machines, exchange, socket_pair
 
 
@@ -88,9 +89,7 @@ async def cancel_a_receive(ends: Ends) -> None:
 
 async def cancel_an_unwrap(ends: Ends) -> None:
     await shake_hands(ends)
-    with trio.move_on_after(0.01) as scope:
-        await ends[0].unwrap()
-    assert scope.cancelled_caught
+    await cancel_once_blocked(ends[0].unwrap)
     for end in ends:
         await trio.aclose_forcefully(end)
 
@@ -98,11 +97,8 @@ async def cancel_an_unwrap(ends: Ends) -> None:
 async def cancel_a_receive_that_sends(ends: Ends) -> None:
     """Beside a receive, a task of its own sends what a cancelled send has left."""
     await shake_hands(ends)
-    with trio.move_on_after(0.01):
-        await ends[0].send_all(bytes(4_000_000))
-    with trio.move_on_after(0.01) as scope:
-        await ends[0].receive_some()
-    assert scope.cancelled_caught
+    await cancel_once_blocked(lambda: ends[0].send_all(bytes(4_000_000)))
+    await cancel_once_blocked(ends[0].receive_some)
     for end in ends:
         await trio.aclose_forcefully(end)
 
