@@ -105,6 +105,48 @@ async def test_a_peer_that_is_far_away_is_never_looked_for(
     assert False not in looks, "who answers sees the next question at once, but who asks does not look"
 
 
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, bool]]:
+    """What each look at a socket has found that no wait came before, and who it was; there is no looking again."""
+    found: list[tuple[object, bool]] = []
+    real = tier_1.SocketReceiver.receive_nowait
+
+    def receive_nowait(self: tier_1.SocketReceiver, incoming: Any) -> bool:
+        tried = not self.expects_to_wait
+        result = real(self, incoming)
+        if tried:
+            found.append((self, result))
+        return result
+
+    monkeypatch.setattr(tier_1.SocketReceiver, "receive_nowait", receive_nowait)
+    monkeypatch.setattr(tier_1, "LOOKS", 0)
+    return found
+
+
+async def test_what_is_there_already_is_not_waited_for(machines: Machines, sleeps: Sleeps, tries: list[bool]) -> None:
+    """So it is for a server with many connections: by the time that it comes back to one, the next request is there."""
+    async with tls_pair(machines) as (client, server):
+        sleeps.count = 0
+        for number in range(100):
+            await server.send_all(b"%d" % number)
+            assert await client.receive_some() == b"%d" % number
+        assert sleeps.count <= 3
+        assert tries.count((client._pump.receiver, False)) <= 3
+
+
+async def test_what_is_never_there_at_once_is_waited_for_without_a_try(
+    machines: Machines, autojump_clock: MockClock, tries: list[tuple[object, bool]]
+) -> None:
+    async with tls_pair(machines) as (client, server), trio.open_nursery() as nursery:
+        nursery.start_soon(partial(answer, server, seconds=0.02))
+        await ask(client, 3)
+        tries.clear()
+        await ask(client, 300)
+        nursery.cancel_scope.cancel()
+    in_vain = tries.count((client._pump.receiver, False))
+    assert 4 <= in_vain <= 7 + 300 // tier_1.MOST_WITHOUT, "with 1, 3, 7, ... 63 receives between them"
+
+
 async def looking(end: TLSStream[Any], other: TLSStream[Any]) -> None:
     """Make the next receive of ``end`` one that looks: what comes before it comes at once."""
     async with trio.open_nursery() as nursery:

@@ -38,8 +38,12 @@ WRITE_PIECE = 128 * 1024
 #: Ciphertext given to OpenSSL at once, for the same reason.
 FEED_PIECE = 128 * 1024
 
-#: At most so much ciphertext is a short message, such as those of a ping-pong.
-SHORT = 4096
+#: Type, version, length (RFC 9846 section 5.1).
+RECORD_HEADER = 5
+
+#: At most so much ciphertext is a short message, such as those of a ping-pong: one record of any size, or several.
+SHORT = RECORD_HEADER + 2**14 + 2048
+SHORT_RECORDS = 4096
 
 #: Replies (KeyUpdate) that may be queued, beyond the limit, for a peer that does not read them.
 REPLY_HEADROOM = 64 * 1024
@@ -51,9 +55,6 @@ MOST_USELESS_RECORDS = 32
 #: Ciphertext given to OpenSSL at once in the handshake, so that little else comes with its last message. To a server's
 #: it is at most so many records, for those of a client are ClientHello, then change_cipher_spec and Finished.
 HANDSHAKE_PIECE, HANDSHAKE_RECORDS = 4096, 2
-
-#: Type, version, length (RFC 9846 section 5.1).
-RECORD_HEADER = 5
 
 #: The header of a plaintext alert record is 15 03 xx 00 02, then level and description (RFC 9846 section 5.1).
 ALERT_RECORD_SIZE = 7
@@ -229,14 +230,16 @@ class OpenSSLMachine:
             return None
         view = incoming.peek()
         size = len(view)
-        if size >= RECORD_HEADER and size == RECORD_HEADER + (view[3] << 8 | view[4]):
+        if incoming.pending == size >= RECORD_HEADER and size == RECORD_HEADER + (view[3] << 8 | view[4]):
             self._records += 1
+        elif size > SHORT_RECORDS:
+            return None
         else:  # several, perhaps a hundred KeyUpdates: no more than it takes to refuse them
             size = self._count_records(view, size, MOST_USELESS_RECORDS + 1)
         self._ssl_in.write(incoming.take(size))
         self._answer_due = True
         try:
-            data: bytes = self.ssl_object.read(min(max_bytes, SHORT))
+            data: bytes = self.ssl_object.read(min(max_bytes, size))  # the plaintext is shorter
         except ssl.SSLWantReadError:
             self._record_partial = True
             return None
@@ -256,7 +259,7 @@ class OpenSSLMachine:
 
     def _rest(self, max_bytes: int) -> bytes:
         """What more short records hold. Their failure is kept for the next read."""
-        room = memoryview(bytearray(min(max_bytes, SHORT)))
+        room = memoryview(bytearray(min(max_bytes, self._ssl_in.pending)))
         try:
             count = self.read_into(room)
         except TLSError:
@@ -386,7 +389,7 @@ class OpenSSLMachine:
                 hint="Close the connection; such a peer is broken or hostile",
             )
 
-    def _count_records(self, view: memoryview, size: int, limit: int = SHORT) -> int:
+    def _count_records(self, view: memoryview, size: int, limit: int) -> int:
         """Note which records begin in the next ``size`` bytes for OpenSSL; where the ``limit`` th ends, or ``size``."""
         position, records = self._record_left, 0
         if self._record_header:

@@ -53,7 +53,7 @@ class BorrowedSocket:
 
     def __init__(self, trio_socket: trio.socket.SocketType) -> None:
         self._trio_socket = trio_socket
-        self._plain = _Unowned(trio_socket.family, trio_socket.type, trio_socket.proto, fileno=trio_socket.fileno())
+        self._plain = _Unowned(fileno=trio_socket.fileno())
         self._plain.setblocking(False)
         self._descriptor = self._plain.fileno()
 
@@ -155,6 +155,7 @@ class SocketReceiver(Receiver):
         self._size = LEAST_RECEIVE
         self._soon = False  # whether the last receive took no longer than that
         self._without = self._wait = 0  # receives that do not look: how many after the last miss, how many are left
+        self._untried = self._waits = 0  # the same for receives that wait at once, without a try before
         self._interrupts = 0
 
     def receive_nowait(self, incoming: MemoryBIO) -> bool:
@@ -162,8 +163,12 @@ class SocketReceiver(Receiver):
         try:
             data = self._borrowed.get().recv(size)
         except (BlockingIOError, InterruptedError):
-            self.expects_to_wait: bool = True
+            if not self.expects_to_wait:
+                self.expects_to_wait: bool = True
+                self._untried = self._waits = min(2 * self._waits + 1, MOST_WITHOUT)
             return False
+        if not self.expects_to_wait:
+            self._waits = 0
         received = len(data)
         if not received:
             incoming.write_eof()
@@ -177,6 +182,7 @@ class SocketReceiver(Receiver):
         return True
 
     async def receive(self, incoming: MemoryBIO) -> None:
+        self._untried -= 1
         began = trio.current_time()
         if not self._soon or not await self._look_again(incoming):
             plain = self._borrowed.get()
@@ -185,6 +191,8 @@ class SocketReceiver(Receiver):
             except trio.ClosedResourceError:
                 return  # interrupted, or closed: whoever looks again finds out
             self.receive_nowait(incoming)
+        if self._untried <= 0:
+            self.expects_to_wait = False
         self._soon = trio.current_time() - began < SOON
 
     async def _look_again(self, incoming: MemoryBIO) -> bool:
