@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("alerts", "names"),
     ("errors",),
     ("machine",),
-    ("credentials", "keylog", "trust"),
+    ("credentials", "key_shares", "keylog", "trust"),
     ("from_context",),
     ("config",),
     (

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast
 
 from .credentials import Credential, CredentialsByName
 from .from_context import Loss, client_arguments
+from .key_shares import KEY_SHARES
 from .keylog import keylog_from_environment
 from .machine.interface import NeedServerConfig, NeedVerification
 from .machine.tls13.connection import TLS13Machine
-from .machine.tls13.groups import GROUPS, Group, KeyShare
+from .machine.tls13.groups import GROUPS
 from .machine.tls13.parameters import (
     ChooseConfig,
     ChooseCredential,
@@ -71,12 +72,8 @@ MOST_PROTOCOLS = 2**13
 MOST_TICKETS = 16
 
 
-def _generate(group: Group) -> KeyShare:
-    return group.generate()
-
-
 #: Of the system.
-PRIMITIVES = Primitives(random=os.urandom, now=time.time, generate=_generate)
+PRIMITIVES = Primitives(random=os.urandom, now=time.time, generate=KEY_SHARES.generate, prepare=KEY_SHARES.prepare)
 
 
 def accept_any_peer(need: NeedVerification) -> None:

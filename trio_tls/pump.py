@@ -132,7 +132,7 @@ class Pump:
         """
         machine = self.machine
         news = machine.incoming.pending > 0 or machine.incoming.eof_written
-        slept = False
+        slept = asked = False
         while True:
             if news and self.turn is not None:
                 await self.turn()
@@ -148,13 +148,18 @@ class Pump:
                     break
                 slept = await self._push_flight() or slept
                 continue
+            if want is Want.WRITE and not finish:
+                continue  # our last flight leaves with the data that follows it
             if machine.outgoing.pending:
                 slept = await self._push_flight() or slept
+                asked = want is Want.READ
+                continue
+            if want is Want.WRITE:
                 continue
             news = True
             if isinstance(want, Need):
                 await self._answer(want)
-            elif self.pull_nowait():
+            elif not asked and self.pull_nowait():  # the answer to a flight takes its time
                 continue
             else:
                 await self._pull_for_handshake()
@@ -546,7 +551,7 @@ class Pump:
 
     def _read_ahead(self) -> None:
         """Decrypt into the stash all that can be decrypted now."""
-        buffer = memoryview(bytearray(64 * 1024))
+        buffer = memoryview(bytearray(16 * 1024))
         while len(self.stash) < STASH_LIMIT:
             count = self.machine.read_into(buffer)
             if not isinstance(count, int) or count == 0:

@@ -137,9 +137,8 @@ HANDSHAKE = [
     "← {Certificate}",
     "← {CertificateVerify}",
     "← {Finished}",
-    "receives with application keys",
     "→ {Finished}",
-    "sends with application keys",
+    "sends and receives with application keys",
     "handshake done: TLS_AES_128_GCM_SHA256, X25519MLKEM768",
     "→ [alert: close_notify]",
     "← [NewSessionTicket]",
@@ -254,7 +253,7 @@ async def test_a_terminal_gets_a_ladder_in_colours(files: Files) -> None:
         async with on_a_terminal(*where) as run:
             assert await run.ends() == 0
     assert b"\x1b[1;33m ClientHello, " in run.out
-    assert "◆ receives with application keys".encode() in run.out
+    assert "◆ sends and receives with application keys".encode() in run.out
 
 
 def test_the_docs_show_a_whole_handshake() -> None:

@@ -94,7 +94,7 @@ def protected_records(data: bytes) -> None:
         else:
             records.append(seal_inner(key, content + bytes((kind,)) + bytes(padding)))
     reader = RecordReader(MemoryBIO())
-    reader.set_key(SUITE, SECRET)
+    reader.set_key(RecordKey(SUITE, SECRET))
     reader.application_data_allowed = bool(how & 1)
     reader.ccs_allowed = bool(how & 2)
     if how & 4:

@@ -63,7 +63,7 @@ def established(size: int, step: int, content: Callable[[RecordKey], bytes]) -> 
     while len(wire) < size:
         wire += content(key)
     reader = RecordReader(MemoryBIO())
-    reader.set_key(SUITE, SECRET)
+    reader.set_key(RecordKey(SUITE, SECRET))
     reader.application_data_allowed = True
     room = memoryview(bytearray(4096))
     try:
@@ -82,7 +82,7 @@ def ticket_in_pieces(size: int) -> None:
     message = b"\x04" + vector(3, bytes(size // 6))
     key = RecordKey(SUITE, SECRET)
     reader = RecordReader(MemoryBIO())
-    reader.set_key(SUITE, SECRET)
+    reader.set_key(RecordKey(SUITE, SECRET))
     for index in range(len(message)):
         reader._incoming.write(seal_inner(key, message[index : index + 1] + b"\x16"))
         reader.read_message(any_message)

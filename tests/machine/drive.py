@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from trio_tls.errors import TLSError
 from trio_tls.machine.factory import create_machine
-from trio_tls.machine.interface import Machine, Want
+from trio_tls.machine.interface import Machine, Need, Want
 from trio_tls.machine.openssl import OpenSSLMachine
 
 from ..support import HOST, Machines
@@ -38,6 +38,12 @@ def carry(sender: Machine, receiver: Machine) -> bytes:
     ciphertext = sender.outgoing.read()
     receiver.incoming.write(ciphertext)
     return ciphertext
+
+
+def go_on(machine: Machine) -> Want | Need | None:
+    """`Machine.do_handshake`, until it is done or has to wait: it may have let its last flight leave before."""
+    want = machine.do_handshake()
+    return machine.do_handshake() if want is Want.WRITE else want
 
 
 def shake_hands(client: Machine, server: Machine) -> None:

@@ -69,15 +69,16 @@ class MemoryBIO:
         length = data.nbytes if isinstance(data, memoryview) else len(data)
         if not length:
             return 0
-        if type(data) is bytes and not self.pending:
+        pending = self.pending
+        if not pending and type(data) is bytes:
             self._views.append(memoryview(data))  # immutable, so it can be queued as it is
             self._tail = None
-        elif length >= SMALL and not 0 < self.pending < SMALL:
+        elif length >= SMALL and not 0 < pending < SMALL:
             self._views.append(memoryview(bytes(data)))
             self._tail = None
         else:
             self._copy_in(data, length)
-        self.pending += length
+        self.pending = pending + length
         return length
 
     def adopt(self, buffer: bytearray) -> None:
@@ -94,6 +95,11 @@ class MemoryBIO:
             self.pending += length
 
     def _copy_in(self, data: bytes | bytearray | memoryview, length: int) -> None:
+        if len(self._views) == 1 and self.pending + length <= SMALL:
+            # The few records of a flight. Whoever has a view of the first ones keeps what he has seen.
+            self._views[0] = memoryview(b"".join((self._views[0], data)))
+            self._tail = None
+            return
         # While the room behind the tail is lent out, nothing else may be written there.
         if self._tail is None or self._reserved is not None or len(self._tail) - self._filled < length:
             # A few bytes are taken along, so that they leave in one send with what follows them: a Finished
@@ -163,11 +169,12 @@ class MemoryBIO:
 
     def consume(self, size: int) -> None:
         """Take ``size`` bytes off the front."""
-        if not 0 <= size <= self.pending:
-            raise ValueError(f"consume({size}) of {self.pending} pending bytes")
-        self.pending -= size
+        pending = self.pending
+        if not 0 <= size <= pending:
+            raise ValueError(f"consume({size}) of {pending} pending bytes")
+        self.pending = pending - size
         self.total_consumed += size
-        if not self.pending:
+        if size == pending:
             self._tail = None  # most connections are idle: an empty queue holds no memory
             self._views.clear()
             return

@@ -264,7 +264,10 @@ class Machine(Protocol):
         ...
 
     def do_handshake(self) -> Want | Need | None:
-        """Go on with the handshake. None: it is complete (and stays so)."""
+        """Go on with the handshake. None: it is complete (and stays so).
+
+        ``Want.WRITE``: there is more to do, which the peer need not wait for. What is queued may leave first.
+        """
         ...
 
     def read_into(self, buffer: memoryview) -> int | Want:

@@ -10,6 +10,7 @@ from trio_tls import ClientConfig, Credential, ServerConfig, Session, TLSError
 from trio_tls.machine.interface import Machine, Need, Want
 
 from ...support import HOST, ForgetfulCache, client_certificate, credential_of, server_certificate, verifier
+from ..drive import go_on
 
 
 @cache
@@ -59,7 +60,7 @@ def shake_hands(client: Machine, server: Machine, *, pieces: Callable[[bytes], I
             for piece in pieces(flight):
                 peer.incoming.write(piece)
                 if not peer.handshake_done:
-                    peer.do_handshake()
+                    go_on(peer)
         assert moved, "the handshake has stopped"
 
 

@@ -34,7 +34,7 @@ def a_writer(suite: CipherSuite | None = SUITE) -> tuple[RecordWriter, MemoryBIO
     outgoing = MemoryBIO(limit=LIMIT)
     writer = RecordWriter(outgoing)
     if suite is not None:
-        writer.set_key(suite, secret_for(suite))
+        writer.set_key(RecordKey(suite, secret_for(suite)))
     return writer, outgoing
 
 
@@ -42,7 +42,7 @@ def a_reader(wire: bytes = b"", suite: CipherSuite | None = SUITE, *, establishe
     """A reader of ``wire``, protected unless ``suite`` is None; ``established``: application data may come."""
     reader = RecordReader(MemoryBIO())
     if suite is not None:
-        reader.set_key(suite, secret_for(suite))
+        reader.set_key(RecordKey(suite, secret_for(suite)))
     reader.application_data_allowed = established
     give(reader, wire)
     return reader

@@ -201,7 +201,7 @@ class ScriptedPeer:
         self._write_key = RecordKey(self.suite, secret)
 
     def read_with(self, secret: Secret) -> None:
-        self.reader.set_key(self.suite, secret)
+        self.reader.set_key(RecordKey(self.suite, secret))
 
     # -- messages ------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from trio_tls.machine.interface import Machine
 from trio_tls.machine.tls13.messages import ServerHello
 
 from ...support import HOST, verifier
+from ..drive import go_on
 from .ends import (
     a_client,
     a_server,
@@ -237,7 +238,7 @@ def half_done(server: Machine) -> Machine:
     """Bring a server to the client's last flight, and that flight to the server; its client."""
     client = a_client()
     for end, peer in ((client, server), (server, client), (client, server)):
-        end.do_handshake()
+        go_on(end)
         pass_on(end, peer)
     assert client.handshake_done
     return client
@@ -290,7 +291,7 @@ def test_a_handshake_is_done_only_when_all_that_it_tells_is_there(monkeypatch: p
     pass_on(server, client)
     for _ in range(2):
         with pytest.raises(TLSError, match="a defect") as caught:
-            client.do_handshake()
+            go_on(client)
         assert caught.value.alert is INTERNAL
         assert (client.handshake_done, client.info) == (False, None)
     with pytest.raises(TLSError, match="a defect"):

@@ -181,7 +181,7 @@ def test_a_ciphertext_that_was_altered_gives_another_secret_and_no_error() -> No
 def test_a_server_answers_with_the_share_that_it_is_given() -> None:
     share = x25519_key_share(b"\x22" * 32)
     client = x25519_key_share(b"\x33" * 32)
-    answer, secret = GROUPS[NamedGroup.x25519].respond(client.public, lambda: share)
+    answer, secret = GROUPS[NamedGroup.x25519].respond(client.public, lambda group: share)
     assert answer == share.public
     assert client.exchange(answer) == secret
 

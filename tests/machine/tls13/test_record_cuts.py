@@ -7,7 +7,7 @@ import pytest
 from trio_tls.alerts import Alert
 from trio_tls.errors import PeerMisbehaved
 from trio_tls.machine.tls13.misbehaviour import unexpected_message
-from trio_tls.machine.tls13.record import ReceivedAlert
+from trio_tls.machine.tls13.record import ReceivedAlert, RecordKey
 from trio_tls.machine.tls13.record_reader import RecordReader
 from trio_tls.machine.tls13.suites import CipherSuite
 
@@ -188,7 +188,7 @@ def test_row_21_messages_are_put_together_from_records_of_any_size(size: int, su
     reader = a_reader(wire, suite)
     expected = [(20, FINISHED), (24, KEY_UPDATE), (5, b"\x05\0\0\0"), (20, FINISHED), None]
     assert [message(reader) for _ in expected] == expected
-    reader.set_key(SUITE, SECRET)
+    reader.set_key(RecordKey(SUITE, SECRET))
 
 
 # -- the short way ---------------------------------------------------------------------------------------------

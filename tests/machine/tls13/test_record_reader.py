@@ -40,7 +40,7 @@ def test_row_01_a_key_change_within_a_record_is_an_unexpected_message(rest: byte
     reader = a_reader(sealed((HANDSHAKE, FINISHED + rest)))
     assert message(reader) == (20, FINISHED)
     with pytest.raises(PeerMisbehaved, match="change of keys") as caught:
-        reader.set_key(SUITE, SECRET)
+        reader.set_key(RecordKey(SUITE, SECRET))
     assert caught.value.alert is Alert.unexpected_message
 
 
@@ -51,7 +51,7 @@ def test_row_01_a_key_change_between_records_is_fine() -> None:
     assert reader.other_pending
     assert message(reader) == (24, KEY_UPDATE)
     assert not reader.other_pending
-    reader.set_key(SUITE, later)
+    reader.set_key(RecordKey(SUITE, later))
     assert read(reader) == b"data"
 
 
@@ -59,7 +59,7 @@ def test_a_header_that_came_before_the_key_is_judged_again() -> None:
     reader = a_reader(plain(HANDSHAKE, FINISHED)[:8], None)
     assert message(reader) is None
     with pytest.raises(PeerMisbehaved) as caught:
-        reader.set_key(SUITE, SECRET)
+        reader.set_key(RecordKey(SUITE, SECRET))
     assert caught.value.alert is Alert.unexpected_message
 
 

@@ -206,8 +206,8 @@ def test_row_09_each_key_counts_from_0(suite: CipherSuite) -> None:
             assert read(reader) == b"data"
         assert suite.record_limit - writer.records_left == 3
         secret = next_traffic_secret(suite, secret)
-        writer.set_key(suite, secret)
-        reader.set_key(suite, secret)
+        writer.set_key(RecordKey(suite, secret))
+        reader.set_key(RecordKey(suite, secret))
         assert writer.records_left == suite.record_limit
 
 

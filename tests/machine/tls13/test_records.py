@@ -68,8 +68,8 @@ def test_every_record_of_rfc_8448_is_written_and_read(trace: str) -> None:
         reader = readers[step.side]
         if secret is not None and active.get(step.side) is not secret:
             active[step.side] = secret
-            writer.set_key(SUITE, secret)
-            reader.set_key(SUITE, secret)
+            writer.set_key(RecordKey(SUITE, secret))
+            reader.set_key(RecordKey(SUITE, secret))
         payload, record = step.values["payload"], step.values["complete record"]
         kind = ContentType[step.title.split()[1]]
         reader.application_data_allowed = kind == APPLICATION
@@ -113,7 +113,7 @@ def test_whatever_is_written_is_read(
 ) -> None:
     outgoing = MemoryBIO(limit=10 * LIMIT)
     writer = RecordWriter(outgoing)
-    writer.set_key(suite, secret_for(suite))
+    writer.set_key(RecordKey(suite, secret_for(suite)))
     writer.record_size_limit = limit
     writer.padding = None if pad is None else lambda length: pad
     reader = a_reader(b"", suite)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from ...names import is_address
+from ..interface import Want
 from .certificates import accept_peer, chain_of, choose_scheme, credential_of, leaf_of, present, sign_transcript
 from .established import Established, PeerIdentity, verified
 from .exchange import Exchange, Steps
@@ -66,6 +67,7 @@ from .misbehaviour import (
     protocol_version,
     unsupported_extension,
 )
+from .record import RecordKey
 from .registry import (
     GREASE,
     TLS_1_2,
@@ -130,15 +132,24 @@ class ClientHandshake:
     def run(self) -> Steps[Established]:
         """The handshake."""
         self._send_client_hello()
+        yield from self._exchange.let_flight_leave(Want.READ)
+        self._exchange.prepare = GROUPS[self.parameters.key_shares[0]]
         yield from self._receive_server_hello()
         yield from self._receive_server_parameters()
         peer = yield from self._receive_server_certificate()
         before_finished = self._exchange.transcript.digest()
+        expected = finished_verify_data(self._suite, self._handshake_secrets.server, before_finished)
         finished = yield from self._exchange.expect(Finished)
-        proof = verified(finished, self._suite, self._handshake_secrets.server, before_finished)
-        self._establish_application_keys()
+        proof = verified(finished, expected, before_finished)
+        up_to_finished = self._exchange.transcript.digest()
+        self._exchange.reader.ccs_allowed = False
+        self._exchange.reader.must_be_aligned()
+        if self.parameters.middlebox_compatibility:
+            self._exchange.send_change_cipher_spec()
         local_chain = yield from self._send_client_certificate()
         self._send_finished()
+        yield from self._exchange.let_flight_leave(Want.WRITE)
+        self._establish_application_keys(up_to_finished)
         return Established(
             suite=self._suite,
             group=self._group,
@@ -331,8 +342,8 @@ class ClientHandshake:
         self._handshake_secrets = secrets
         exchange.log_secret("CLIENT_HANDSHAKE_TRAFFIC_SECRET", secrets.client)
         exchange.log_secret("SERVER_HANDSHAKE_TRAFFIC_SECRET", secrets.server)
-        exchange.change_read_key(suite, secrets.server, "handshake")
-        exchange.change_write_key(suite, secrets.client, "handshake")
+        exchange.change_read_key(RecordKey(suite, secrets.server), "handshake")
+        exchange.change_write_key(RecordKey(suite, secrets.client), "handshake")
 
     # -- the rest of the server's flight -------------------------------------------------------------------------
 
@@ -405,16 +416,14 @@ class ClientHandshake:
 
     # -- our second flight ---------------------------------------------------------------------------------------
 
-    def _establish_application_keys(self) -> None:
+    def _establish_application_keys(self, transcript_hash: bytes) -> None:
         exchange = self._exchange
-        exchange.reader.ccs_allowed = False
-        self.secrets = self._schedule.application_secrets(exchange.transcript.digest())
+        self.secrets = self._schedule.application_secrets(transcript_hash)
         exchange.log_secret("CLIENT_TRAFFIC_SECRET_0", self.secrets.client)
         exchange.log_secret("SERVER_TRAFFIC_SECRET_0", self.secrets.server)
         exchange.log_secret("EXPORTER_SECRET", self._schedule.exporter)
-        exchange.change_read_key(self._suite, self.secrets.server, "application")
-        if self.parameters.middlebox_compatibility:
-            exchange.send_change_cipher_spec()
+        exchange.change_read_key(RecordKey(self._suite, self.secrets.server), "application")
+        exchange.change_write_key(RecordKey(self._suite, self.secrets.client), "application")
 
     def _send_client_certificate(self) -> Steps[tuple[bytes, ...]]:
         """Our certificate, if the server asked for one; the chain that was sent."""
@@ -437,7 +446,6 @@ class ClientHandshake:
         exchange = self._exchange
         secret = self._handshake_secrets.client
         exchange.emit(Finished(finished_verify_data(self._suite, secret, exchange.transcript.digest())))
-        exchange.change_write_key(self._suite, self.secrets.client, "application")
 
 
 class _Grease:

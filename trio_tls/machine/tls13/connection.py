@@ -25,7 +25,7 @@ from .key_schedule import Secret, export_keying_material, next_traffic_secret
 from .messages import KeyUpdate, NewSessionTicket, decode_message
 from .misbehaviour import unexpected_message
 from .parameters import ClientParameters, ServerParameters
-from .record import ReceivedAlert
+from .record import ReceivedAlert, RecordKey
 from .registry import ContentType, HandshakeType, NamedGroup, name_of
 from .resumption import issue_tickets, keep_session, session_from
 from .server import ServerHandshake
@@ -390,7 +390,7 @@ class TLS13Machine:
         self._requested_update = False
         suite = self._established.suite
         self._read_secret = next_traffic_secret(suite, self._read_secret)
-        self._exchange.change_read_key(suite, self._read_secret, "application")
+        self._exchange.change_read_key(RecordKey(suite, self._read_secret), "application")
         # One reply waits at the most: "If implementations independently send their own KeyUpdates with request_update
         # set ... and they cross in flight", or the peer asks on and on, one answer serves them all.
         if message.request_update and not self._write_closed and self.outgoing.total_consumed >= self._reply_end:
@@ -407,7 +407,7 @@ class TLS13Machine:
             )
         suite = self._established.suite
         self._write_secret = next_traffic_secret(suite, self._write_secret)
-        self._exchange.change_write_key(suite, self._write_secret, "application")
+        self._exchange.change_write_key(RecordKey(suite, self._write_secret), "application")
 
     # -- sessions ------------------------------------------------------------------------------------------------
 

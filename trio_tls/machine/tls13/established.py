@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from .key_schedule import Secret, finished_verify_data
+from .key_schedule import Secret
 from .misbehaviour import decode_error, decrypt_error
 from .signatures import VerifiedSignature
 from .value import value
@@ -53,21 +53,20 @@ class VerifiedFinished:
     transcript_hash: bytes
 
 
-def verified(finished: Finished, suite: CipherSuite, secret: Secret, transcript_hash: bytes) -> VerifiedFinished:
+def verified(finished: Finished, expected: bytes, transcript_hash: bytes) -> VerifiedFinished:
     """Compare a Finished with what it has to be.
 
     Args:
       finished: what the peer sent.
-      suite: the cipher suite.
-      secret: the peer's handshake traffic secret.
+      expected: the `finished_verify_data` of the peer.
       transcript_hash: of all messages before it.
 
     Raises:
       PeerMisbehaved: decode_error if its length is wrong, decrypt_error if its value is.
     """
-    if len(finished.verify_data) != suite.hash_length:
+    if len(finished.verify_data) != len(expected):
         raise decode_error(f"a Finished of {len(finished.verify_data)} bytes", "4.5.3")
-    if not bytes_eq(finished.verify_data, finished_verify_data(suite, secret, transcript_hash)):
+    if not bytes_eq(finished.verify_data, expected):
         # "Recipients of Finished messages MUST verify that the contents are correct and if incorrect MUST terminate
         # the connection with a "decrypt_error" alert."
         raise decrypt_error("the peer's Finished does not fit this handshake: somebody changed it on the way", "4.5.3")

@@ -37,10 +37,11 @@ from .transcript import Transcript
 
 if TYPE_CHECKING:
     from ..bio import MemoryBIO
+    from .groups import Group
     from .key_schedule import Secret
     from .parameters import Parameters
     from .primitives import Primitives
-    from .suites import CipherSuite
+    from .record import RecordKey
 
 __all__ = ["Exchange", "Steps", "ask", "nobody"]
 
@@ -96,6 +97,8 @@ class Exchange:
         self.client_random = b""
         self.received: bytes = b""
         """The message that `expect` returned last, as it came."""
+        self.prepare: Group | None = None
+        """The group to make a share of for the next connection, if the peer's answer is not here yet."""
         self._keylog = parameters.keylog
         self._most_certificate = parameters.most_certificate
         self._expected: tuple[type[Message], ...] = ()
@@ -143,6 +146,9 @@ class Exchange:
             elif self.incoming.eof_written:
                 raise self._ended()
             else:
+                if self.prepare is not None:
+                    group, self.prepare = self.prepare, None
+                    self.primitives.prepare(group)
                 if self.tracer is not None:
                     self.tracer.want("read")
                 yield Want.READ
@@ -182,6 +188,11 @@ class Exchange:
             self.writer.write(ContentType.handshake, bytes(self._flight))
             self._flight.clear()
 
+    def let_flight_leave(self, want: Want) -> Steps[None]:
+        """Queue what was emitted, and let it leave before we go on: the peer works on it meanwhile."""
+        self.send_flight()
+        yield want
+
     def drop_flight(self) -> None:
         """Forget what was emitted and not queued: the handshake has failed."""
         self._flight.clear()
@@ -200,18 +211,18 @@ class Exchange:
 
     # -- keys --------------------------------------------------------------------------------------------------
 
-    def change_read_key(self, suite: CipherSuite, secret: Secret, epoch: str) -> None:
-        """From now on the peer's records are protected with ``secret``; refuses if a message spans the change."""
-        self.reader.set_key(suite, secret)
+    def change_read_key(self, key: RecordKey, epoch: str) -> None:
+        """From now on the peer's records are protected with ``key``; refuses if a message spans the change."""
+        self.reader.set_key(key)
         self._read_epoch = epoch
         if self.tracer is not None:
             self.tracer.key_change(sent=False, epoch=epoch)
 
-    def change_write_key(self, suite: CipherSuite, secret: Secret, epoch: str) -> None:
-        """From now on our records are protected with ``secret``; what was emitted before leaves under the old key."""
+    def change_write_key(self, key: RecordKey, epoch: str) -> None:
+        """From now on our records are protected with ``key``; what was emitted before leaves under the old key."""
         if self._flight:
             self.send_flight()
-        self.writer.set_key(suite, secret)
+        self.writer.set_key(key)
         self._write_epoch = epoch
         if self.tracer is not None:
             self.tracer.key_change(sent=True, epoch=epoch)

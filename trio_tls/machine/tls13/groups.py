@@ -106,17 +106,24 @@ class Group(ABC):
     def generate(self) -> KeyShare:
         """A new share, for a client to offer."""
 
-    def respond(self, peer: bytes, generate: Callable[[], KeyShare] | None = None) -> tuple[bytes, bytes]:
+    @property
+    def answered_by(self) -> Group:
+        """The group of the share that a server makes to answer one of this group."""
+        return self
+
+    def respond(
+        self, peer: bytes, generate: Callable[[Group], KeyShare] = lambda group: group.generate()
+    ) -> tuple[bytes, bytes]:
         """A server's answer to a client's share: (the ``key_exchange`` to send, the shared secret).
 
         Args:
           peer: the client's ``key_exchange``.
-          generate: makes our share, where `generate` shall not; unused in a group that encapsulates.
+          generate: makes our share, of the group `answered_by`.
 
         Raises:
           PeerMisbehaved: illegal_parameter: ``peer`` is no valid share of this group.
         """
-        share = (generate or self.generate)()
+        share = generate(self)
         return share.public, share.exchange(peer)
 
 
@@ -206,15 +213,24 @@ class _X25519MLKEM768(Group):
     def generate(self) -> KeyShare:
         return KeyShare(self.number, _HybridHalf())
 
-    def respond(self, peer: bytes, generate: Callable[[], KeyShare] | None = None) -> tuple[bytes, bytes]:
+    @property
+    def answered_by(self) -> Group:
+        return _X25519_ALONE
+
+    def respond(
+        self, peer: bytes, generate: Callable[[Group], KeyShare] = lambda group: group.generate()
+    ) -> tuple[bytes, bytes]:
         if len(peer) != ENCAPSULATION_KEY_LENGTH + X25519_LENGTH:
             raise _no_share(self.number, peer)
         try:
             # Checks that the coefficients are reduced, as FIPS 203 section 7.2 demands.
             secret, ciphertext = MLKEM768PublicKey.from_public_bytes(peer[:ENCAPSULATION_KEY_LENGTH]).encapsulate()
-            ours = _X25519Half(X25519PrivateKey.generate())
-            return ciphertext + ours.public, secret + ours.exchange(peer[ENCAPSULATION_KEY_LENGTH:])
         except ValueError:
+            raise _no_share(self.number, peer) from None
+        ours = generate(self.answered_by)
+        try:
+            return ciphertext + ours.public, secret + ours.exchange(peer[ENCAPSULATION_KEY_LENGTH:])
+        except PeerMisbehaved:
             raise _no_share(self.number, peer) from None
 
 
@@ -227,12 +243,14 @@ def _no_share(group: NamedGroup, peer: bytes) -> PeerMisbehaved:
     return illegal_parameter(f"the peer's key share of {len(peer)} bytes is none of {group.name}", "4.3.8")
 
 
+_X25519_ALONE = _X25519(NamedGroup.x25519)
+
 #: Every group there is, by number, the preferred ones first.
 GROUPS: dict[int, Group] = {
     group.number: group
     for group in (
         _X25519MLKEM768(NamedGroup.X25519MLKEM768),
-        _X25519(NamedGroup.x25519),
+        _X25519_ALONE,
         _Curve(NamedGroup.secp256r1, ec.SECP256R1()),
         _Curve(NamedGroup.secp384r1, ec.SECP384R1()),
     )

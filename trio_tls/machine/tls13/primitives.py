@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Primitives"]
 
 
+def _nothing(group: Group) -> None:
+    """For who makes nothing ahead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Primitives:
     """Where a machine gets what is different in every connection.
@@ -24,9 +28,11 @@ class Primitives:
       random: so many random bytes, fit for secrets.
       now: the time, in seconds since 1970.
       generate: a fresh key share of a group. "Clients and servers MUST NOT reuse a key share" (RFC 9846 section
-        4.3.8): each call makes one, for one connection.
+        4.3.8): what a call returns is for one connection.
+      prepare: told of a group when there is nothing to do but wait: a time to make a share that `generate` will return.
     """
 
     random: Callable[[int], bytes]
     now: Callable[[], float]
     generate: Callable[[Group], KeyShare]
+    prepare: Callable[[Group], object] = _nothing

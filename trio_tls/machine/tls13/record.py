@@ -27,11 +27,11 @@ cannot go on with an old number, nor an old key start again at 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...alerts import Alert
 from .key_schedule import Secret, traffic_keys
+from .value import value
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -61,7 +61,7 @@ OVERHEAD = HEADER_LENGTH + 1 + TAG_LENGTH
 SEQUENCE_END = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReceivedAlert:
     """An alert from the peer. Its level means nothing any more (section 6).
 

@@ -43,8 +43,6 @@ from .registry import ContentType, HandshakeType, name_of
 
 if TYPE_CHECKING:
     from ..bio import MemoryBIO
-    from .key_schedule import Secret
-    from .suites import CipherSuite
 
 __all__ = ["RecordReader"]
 
@@ -135,11 +133,22 @@ class RecordReader:
         """
         return bool(self._handshake) or self._alert is not None
 
-    def set_key(self, suite: CipherSuite, secret: Secret) -> None:
-        """Expect all further records to be protected with the keys of ``secret``.
+    def set_key(self, key: RecordKey) -> None:
+        """Expect all further records to be protected with ``key``, which is this reader's from now on.
 
         Raises:
           PeerMisbehaved: unexpected_message: the message before the change did not end its record.
+        """
+        self.must_be_aligned()
+        self._key = key
+        if self._header:
+            self._judge(self._header)  # again, by the rules for protected records
+
+    def must_be_aligned(self) -> None:
+        """The peer changes its key here, so nothing may be left of the record before.
+
+        Raises:
+          PeerMisbehaved: unexpected_message: something is.
         """
         if self._handshake:
             # "Implementations MUST verify that all messages immediately preceding a key change align with a record
@@ -147,9 +156,6 @@ class RecordReader:
             raise unexpected_message(
                 f"{len(self._handshake)} bytes of the peer's messages span a change of keys", "5.1"
             )
-        self._key = RecordKey(suite, secret)
-        if self._header:
-            self._judge(self._header)  # again, by the rules for protected records
 
     def forget_key(self) -> None:
         """Let go of the key: the peer has ended what it writes, or the connection has failed."""
@@ -207,9 +213,13 @@ class RecordReader:
             self._message_end = end = MESSAGE_HEADER_LENGTH + length
         if len(pending) < end:
             return None
-        message = bytes(pending[:end])
-        del pending[:end]
         self._message_end = 0
+        if len(pending) == end:  # as a rule
+            message = bytes(pending)
+            pending.clear()
+        else:
+            message = bytes(pending[:end])
+            del pending[:end]
         return message
 
     # -- application data ----------------------------------------------------------------------------------------

@@ -18,8 +18,6 @@ from .registry import ContentType, HandshakeType
 
 if TYPE_CHECKING:
     from ..bio import MemoryBIO
-    from .key_schedule import Secret
-    from .suites import CipherSuite
 
 __all__ = ["RecordWriter"]
 
@@ -67,9 +65,9 @@ class RecordWriter:
         key = self._key
         return 0 if key is None else max(0, key.record_limit - key.sequence)
 
-    def set_key(self, suite: CipherSuite, secret: Secret) -> None:
-        """Protect all further records with the keys of ``secret``."""
-        self._key = RecordKey(suite, secret)
+    def set_key(self, key: RecordKey) -> None:
+        """Protect all further records with ``key``, which is this writer's from now on."""
+        self._key = key
 
     def forget_key(self) -> None:
         """Let go of the key: nothing is written any more, and nothing may leave unprotected instead."""

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from ...alerts import Alert
 from ...errors import CertificateVerificationError, NoSharedParameters
-from ..interface import NeedServerConfig, NeedSession
+from ..interface import NeedServerConfig, NeedSession, Want
 from .certificates import accept_peer, chain_of, choose_scheme, credential_of, leaf_of, present, sign_transcript
 from .established import Anonymous, Established, PeerIdentity, verified
 from .exchange import Exchange, Steps, ask, nobody
@@ -74,6 +74,7 @@ from .misbehaviour import (
     protocol_version,
 )
 from .parameters import ServerParameters
+from .record import RecordKey
 from .registry import TLS_1_2, TLS_1_3, NamedGroup, PskKeyExchangeMode, name_of
 from .resumption import store_session
 from .sessions import ServerSession
@@ -122,19 +123,28 @@ class ServerHandshake:
         if self._session is None:
             yield from self._send_server_certificate()
         self._send_finished()
+        yield from self._exchange.let_flight_leave(Want.READ)
+        self._establish_application_keys()
+        self._exchange.prepare = GROUPS[self._group].answered_by
         peer = yield from self._receive_client_certificate()
-        before_finished = self._exchange.transcript.digest()
+        # What the client's Finished has to be is known by now, and so is all that follows from it: the client is still
+        # at work on it.
+        transcript = self._exchange.transcript
+        before_finished = transcript.digest()
+        expected = finished_verify_data(self._suite, self._handshake_secrets.client, before_finished)
+        resumption = self._schedule.resumption_secret(transcript.digest_with(Finished(expected).encode()))
+        read_key = RecordKey(self._suite, self.secrets.client)
         finished = yield from self._exchange.expect(Finished)
-        proof = verified(finished, self._suite, self._handshake_secrets.client, before_finished)
+        proof = verified(finished, expected, before_finished)
         self._exchange.reader.ccs_allowed = False
-        self._exchange.change_read_key(self._suite, self.secrets.client, "application")
+        self._exchange.change_read_key(read_key, "application")
         return Established(
             suite=self._suite,
             group=self._group,
             peer=peer,
             finished=proof,
             exporter=self._schedule.exporter,
-            resumption=self._schedule.resumption_secret(self._exchange.transcript.digest()),
+            resumption=resumption,
             alpn_protocol=self._alpn_protocol,
             server_name=self._server_name,
             local_chain=self._local_chain,
@@ -366,7 +376,7 @@ class ServerHandshake:
         exchange, suite, share = self._exchange, self._suite, self._share
         assert share is not None  # either it was there, or it was asked for
         group = GROUPS[self._group]
-        answer, secret = group.respond(share.key_exchange, lambda: exchange.primitives.generate(group))
+        answer, secret = group.respond(share.key_exchange, exchange.primitives.generate)
         extensions = encoded(SelectedVersion, TLS_1_3) + encode_extension(
             SelectedKeyShare(KeyShareEntry(self._group, answer))
         )
@@ -383,8 +393,8 @@ class ServerHandshake:
         self._handshake_secrets = secrets
         exchange.log_secret("CLIENT_HANDSHAKE_TRAFFIC_SECRET", secrets.client)
         exchange.log_secret("SERVER_HANDSHAKE_TRAFFIC_SECRET", secrets.server)
-        exchange.change_read_key(suite, secrets.client, "handshake")
-        exchange.change_write_key(suite, secrets.server, "handshake")
+        exchange.change_read_key(RecordKey(suite, secrets.client), "handshake")
+        exchange.change_write_key(RecordKey(suite, secrets.server), "handshake")
 
     def _send_server_parameters(self) -> None:
         exchange, parameters = self._exchange, self.parameters
@@ -434,11 +444,14 @@ class ServerHandshake:
         exchange = self._exchange
         secret = self._handshake_secrets.server
         exchange.emit(Finished(finished_verify_data(self._suite, secret, exchange.transcript.digest())))
+
+    def _establish_application_keys(self) -> None:
+        exchange = self._exchange
         self.secrets = self._schedule.application_secrets(exchange.transcript.digest())
         exchange.log_secret("CLIENT_TRAFFIC_SECRET_0", self.secrets.client)
         exchange.log_secret("SERVER_TRAFFIC_SECRET_0", self.secrets.server)
         exchange.log_secret("EXPORTER_SECRET", self._schedule.exporter)
-        exchange.change_write_key(self._suite, self.secrets.server, "application")
+        exchange.change_write_key(RecordKey(self._suite, self.secrets.server), "application")
 
     # -- the client's second flight ------------------------------------------------------------------------------
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ...errors import PeerMisbehaved
 from .registry import CipherSuiteNumber, name_of
 from .suites import SUITES
+from .value import value
 from .wire import Reader, uint8, uint16, uint32, vector
 
 __all__ = ["MOST_LIFETIME", "ServerSession", "Session"]
@@ -43,7 +43,7 @@ SERVER_FORM = b"TLSs\x01"
 TIMES = struct.Struct(">ddII")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@value
 class Session:
     """What a client needs to resume a session. For one connection: take it out of where it is kept.
 
@@ -160,7 +160,7 @@ class Session:
         return f"<Session with {self.server_name!r}, {name_of(CipherSuiteNumber, self.cipher_suite)}>"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@value
 class ServerSession:
     """What a server needs to resume a session: it is in the ticket, sealed, or in a store.
 

@@ -138,16 +138,18 @@ class Reader:
 
     def _vector_end(self, prefix_bytes: int, low: int, high: int | None) -> int:
         """Read the length of a vector, and judge it; `offset` is at the first byte inside then."""
-        start = self.offset + prefix_bytes
+        offset = self.offset
+        start = offset + prefix_bytes
         if start > self.end:
             raise self._too_short(prefix_bytes)
-        size = int.from_bytes(self.data[self.offset : start], "big")
+        size = int.from_bytes(self.data[offset:start], "big")
         if size < low or (high is not None and size > high):
             raise decode_error(f"{self.what} has a vector of {size} bytes, which its bounds do not allow", "3.4")
         self.offset = start
-        if start + size > self.end:
+        end = start + size
+        if end > self.end:
             raise self._too_short(size)
-        return start + size
+        return end
 
     def _too_short(self, size: int) -> PeerMisbehaved:
         return decode_error(f"{self.what} ends inside a field of {size} bytes", "6.2")

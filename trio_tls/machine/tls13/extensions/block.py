@@ -235,18 +235,18 @@ class Extensions:
         if not data:
             return NONE
         found: dict[int, bytes] = {}
+        unpack = TYPE_AND_LENGTH.unpack_from
         start, end = 0, len(data)
-        repeated = False
+        count = 0
         while start < end:
             body = start + 4
-            extension_type, length = TYPE_AND_LENGTH.unpack_from(data, start) if body <= end else (0, 0)
-            stop = body + length
-            if stop > end:
+            extension_type, length = unpack(data, start) if body <= end else (0, 0)
+            start = body + length
+            if start > end:
                 raise decode_error(f"an extension does not end within {context.value}", "6.2")
-            repeated = repeated or extension_type in found
-            found[extension_type] = data[body:stop]
-            start = stop
-        if repeated:
+            found[extension_type] = data[body:start]
+            count += 1
+        if len(found) != count:
             # "There MUST NOT be more than one extension of the same type in a given extension block."
             raise illegal_parameter(f"{context.value} has an extension twice", "4.3")
         if context is SH and ExtensionType.supported_versions not in found:
