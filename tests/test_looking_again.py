@@ -123,7 +123,9 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, bool]]:
     return found
 
 
-async def test_what_is_there_already_is_not_waited_for(machines: Machines, sleeps: Sleeps, tries: list[bool]) -> None:
+async def test_what_is_there_already_is_not_waited_for(
+    machines: Machines, sleeps: Sleeps, tries: list[tuple[object, bool]]
+) -> None:
     """So it is for a server with many connections: by the time that it comes back to one, the next request is there."""
     async with tls_pair(machines) as (client, server):
         sleeps.count = 0

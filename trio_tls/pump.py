@@ -83,6 +83,7 @@ class Pump:
         self.machine = machine
         self.sender = sender
         self.receiver = receiver
+        receiver.rest = machine.rest
         self.grace = grace
         self.sending: Turn = Turn()
         self.receiving: Turn = Turn()

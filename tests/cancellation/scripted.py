@@ -106,6 +106,9 @@ class ScriptedMachine:
     def read_short(self, max_bytes: int) -> bytes | None:
         return None  # there is no quick way
 
+    def rest(self) -> None:
+        pass
+
     def write(self, data: memoryview) -> int | Want:
         count = min(len(data), self.outgoing.room, 1000)
         if count:

@@ -204,6 +204,10 @@ class ChoosingMachine:
         if self.chosen is not None:
             self.chosen.shutdown()
 
+    def rest(self) -> None:
+        if self.chosen is not None:
+            self.chosen.rest()
+
     def trailing_data(self) -> bytes:
         return self.incoming.read() if self.chosen is None else self.chosen.trailing_data()
 

@@ -284,6 +284,9 @@ class Machine(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Told in a wait that has become long: let go of memory that can be had again quickly."""
+
     def write(self, data: memoryview) -> int | Want:
         """Encrypt a prefix of ``data``, at most what ``outgoing`` has room for; how many bytes were accepted.
 

@@ -257,6 +257,9 @@ class OpenSSLMachine:
         self._record_begun = len(data) == max_bytes
         return data + self._rest(max_bytes - len(data)) if self._ssl_in.pending > 0 else data
 
+    def rest(self) -> None:
+        """OpenSSL does so by itself (SSL_MODE_RELEASE_BUFFERS)."""
+
     def _rest(self, max_bytes: int) -> bytes:
         """What more short records hold. Their failure is kept for the next read."""
         room = memoryview(bytearray(min(max_bytes, self._ssl_in.pending)))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .base import Receiver, Sender
+from .sleeping import sleepers
 
 if TYPE_CHECKING:
     from ..machine.bio import MemoryBIO
@@ -186,10 +187,13 @@ class SocketReceiver(Receiver):
         began = trio.current_time()
         if not self._soon or not await self._look_again(incoming):
             plain = self._borrowed.get()
+            sleepers.add(self, began, self.rest)
             try:
                 await trio.lowlevel.wait_readable(plain)
             except trio.ClosedResourceError:
                 return  # interrupted, or closed: whoever looks again finds out
+            finally:
+                sleepers.remove(self)
             self.receive_nowait(incoming)
         if self._untried <= 0:
             self.expects_to_wait = False

@@ -292,6 +292,11 @@ class TLS13Machine:
         _cause_as_from_ssl(self._read_failure)
         raise self._read_failure.again()
 
+    def rest(self) -> None:
+        if self.handshake_done:
+            self._reader.rest()
+            self._writer.rest()
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def write(self, data: memoryview) -> int | Want:

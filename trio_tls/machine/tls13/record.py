@@ -78,20 +78,32 @@ class RecordKey:
     """One key of one direction, and the number of the next record under it.
 
     Attributes:
-      aead: encrypts or decrypts with it, as the `cryptography` library has it.
       iv: the write iv, as a number: XORed with a record's number it is the nonce.
       sequence: the number of the next record.
       record_limit: how many records this key may protect (section 5.5).
     """
 
-    __slots__ = ("aead", "iv", "record_limit", "sequence")
+    __slots__ = ("_aead", "_key", "_suite", "iv", "record_limit", "sequence")
 
     def __init__(self, suite: CipherSuite, secret: Secret) -> None:
-        key, iv = traffic_keys(suite, secret)
-        self.aead: AESGCM | ChaCha20Poly1305 = suite.aead(key)
+        self._suite = suite
+        self._key, iv = traffic_keys(suite, secret)
+        self._aead: AESGCM | ChaCha20Poly1305 | None = None
         self.iv: int = int.from_bytes(iv, "big")
         self.sequence: int = 0
         self.record_limit: int = suite.record_limit
+
+    @property
+    def aead(self) -> AESGCM | ChaCha20Poly1305:
+        """Encrypts or decrypts with this key, as the `cryptography` library has it."""
+        aead = self._aead
+        if aead is None:
+            aead = self._aead = self._suite.aead(self._key)
+        return aead
+
+    def rest(self) -> None:
+        """Let go of what `aead` makes again within a microsecond, and that takes more memory than all else here."""
+        self._aead = None
 
     def next_nonce(self) -> bytes:
         """The nonce of the next record, whose number is taken by that.

@@ -157,6 +157,11 @@ class RecordReader:
                 f"{len(self._handshake)} bytes of the peer's messages span a change of keys", "5.1"
             )
 
+    def rest(self) -> None:
+        """Take less memory until the next record."""
+        if self._key is not None:
+            self._key.rest()
+
     def forget_key(self) -> None:
         """Let go of the key: the peer has ended what it writes, or the connection has failed."""
         self._key = None

@@ -69,6 +69,11 @@ class RecordWriter:
         """Protect all further records with ``key``, which is this writer's from now on."""
         self._key = key
 
+    def rest(self) -> None:
+        """Take less memory until the next record."""
+        if self._key is not None:
+            self._key.rest()
+
     def forget_key(self) -> None:
         """Let go of the key: nothing is written any more, and nothing may leave unprotected instead."""
         self._key, self._over = None, True
