@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from trio_tls import PeerMisbehaved, TLSStream, TransportError
+from trio_tls.machine.bio import MemoryBIO
+from trio_tls.machine.interface import Want
+from trio_tls.pump import Pump
+from trio_tls.transport import choose
 
 from .blocking import blocked, cancel_once_blocked, concurrently
 from .support import HOST, ForeignStream, Machines, machines_named, pattern, receive_exactly, tcp_pair, tls_pair
@@ -205,3 +210,77 @@ async def test_a_receive_does_not_wait_for_a_flight_that_is_stuck_among_data_whi
         with trio.fail_after(1000):
             await concurrently(lambda: early.send_all(DATA), receive, answer_before_reading)
         assert answers == [DATA[:5000]]
+
+
+class Gate(ForeignStream):
+    """A transport that counts what it sends, and lets a client's ClientHello through, but not what follows."""
+
+    def __init__(self, wrapped: trio.abc.Stream) -> None:
+        super().__init__(wrapped)
+        self.sends = 0
+        self.blocked, self.open = trio.Event(), trio.Event()
+
+    async def send_some(self, data: bytes | bytearray | memoryview) -> int:
+        self.sends += 1
+        if self.sends > 1 and not self.open.is_set():
+            self.blocked.set()
+            await self.open.wait()
+        await self.wrapped.send_all(bytes(data))
+        return len(data)
+
+
+@pytest.mark.parametrize("name", ["ssl-1.3", "own", "own-client", "own-server"])
+@pytest.mark.parametrize("then", ["aclose", "send_nowait"])
+async def test_who_is_cancelled_in_its_last_flight_is_done_and_can_close_or_send(
+    name: str, autojump_clock: MockClock, then: str
+) -> None:
+    """The machine has all that it needs: to wait for the flight to leave is a courtesy."""
+    machines = machines_named(name)
+    ours, theirs = trio.testing.memory_stream_pair()
+    gate = Gate(ours)
+    client = TLSStream(gate, machines.client, server_hostname=HOST)
+    server = TLSStream(theirs, machines.server, server_side=True)
+    received: list[bytes] = []
+
+    async def serve() -> None:
+        await server.do_handshake()
+        received.append(await server.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(client.do_handshake)
+                await gate.blocked.wait()
+                scope.cancel()
+        gate.open.set()
+        if then == "send_nowait":
+            assert client.send_nowait(b"x") == 1
+        await client.aclose()
+    assert received == [b"x" if then == "send_nowait" else b""]
+    await server.aclose()
+
+
+class Stubborn:
+    """As much of a machine as a handshake needs: it is done when its flight has left, and not before."""
+
+    def __init__(self) -> None:
+        self.incoming, self.outgoing = MemoryBIO(), MemoryBIO()
+        self.outgoing.write(b"flight")
+        self.steps = 0
+
+    def do_handshake(self) -> Want | None:
+        self.steps += 1
+        assert self.steps < 100, "a busy loop"
+        return Want.WRITE if self.outgoing.pending else None
+
+    def rest(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("finish", [False, True])
+async def test_a_machine_that_insists_on_its_flight_leaving_is_not_stepped_in_vain(finish: bool) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    machine: Any = Stubborn()
+    await Pump(machine, *choose(ours, grace=1), grace=1).handshake(finish=finish)
+    assert await theirs.receive_some() == b"flight"

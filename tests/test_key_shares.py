@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import time
 
 import pytest
 
+from trio_tls import ClientConfig, ServerConfig
+from trio_tls.config import PRIMITIVES, accept_any_peer
 from trio_tls.key_shares import KEY_SHARES, MOST_AGE, KeySharesAhead
 from trio_tls.machine.tls13.groups import GROUPS, Group, KeyShare
 from trio_tls.machine.tls13.primitives import Primitives
 from trio_tls.machine.tls13.registry import NamedGroup
 
 from .machine.drive import go_on
-from .machine.tls13.ends import a_client, a_server, client_config, pass_on, server_config
+from .machine.tls13.ends import a_client, a_server, client_config, pass_on, server_config, server_credential
 
 X25519 = GROUPS[NamedGroup.x25519]
 
@@ -111,6 +115,18 @@ def test_row_49_a_fork_does_not_use_what_its_parent_may_use() -> None:
     os.close(reading)
     assert len(theirs) == 32
     assert theirs != public(KEY_SHARES)
+
+
+def test_row_49_a_copy_of_a_configuration_brings_no_share_with_it() -> None:
+    for group in GROUPS.values():
+        KEY_SHARES.prepare(group)
+    with pytest.raises(TypeError, match="private keys"):
+        copy.deepcopy(KEY_SHARES)
+    config = ServerConfig(credentials=server_credential())
+    for again in (copy.copy(config), config.replace(tickets=1), copy.deepcopy(ClientConfig(verify=accept_any_peer))):
+        assert again.primitives.generate(X25519).public != public(KEY_SHARES)
+    assert pickle.loads(pickle.dumps(ClientConfig(verify=accept_any_peer))).primitives.generate is PRIMITIVES.generate
+    KEY_SHARES.forget()
 
 
 def test_both_ends_make_the_next_share_while_they_wait() -> None:

@@ -42,7 +42,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     real = tier_1.SocketReceiver._look_again
 
     async def look_again(self: tier_1.SocketReceiver, incoming: Any) -> bool:
-        skipped = self._wait > 0
+        skipped = self._without_look_left > 0
         result = await real(self, incoming)
         if not skipped:
             found.append(result)

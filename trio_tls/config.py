@@ -25,7 +25,7 @@ from .key_shares import KEY_SHARES
 from .keylog import keylog_from_environment
 from .machine.interface import NeedServerConfig, NeedVerification
 from .machine.tls13.connection import TLS13Machine
-from .machine.tls13.groups import GROUPS
+from .machine.tls13.groups import GROUPS, Group, KeyShare
 from .machine.tls13.parameters import (
     ChooseConfig,
     ChooseCredential,
@@ -72,8 +72,16 @@ MOST_PROTOCOLS = 2**13
 MOST_TICKETS = 16
 
 
-#: Of the system.
-PRIMITIVES = Primitives(random=os.urandom, now=time.time, generate=KEY_SHARES.generate, prepare=KEY_SHARES.prepare)
+def _generate(group: Group) -> KeyShare:
+    return KEY_SHARES.generate(group)
+
+
+def _prepare(group: Group) -> None:
+    KEY_SHARES.prepare(group)
+
+
+#: Of the system. With functions, which a copy of a config shares: a copy of the key shares would be used twice.
+PRIMITIVES = Primitives(random=os.urandom, now=time.time, generate=_generate, prepare=_prepare)
 
 
 def accept_any_peer(need: NeedVerification) -> None:

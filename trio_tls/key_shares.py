@@ -1,13 +1,14 @@
 """Key shares made ahead: while a handshake waits for its peer, it makes the key of the next one.
 
 How this works. A fresh key pair is what a handshake computes before it can say anything, and the peer waits for it.
-Yet each end has time later on, between its flight and the answer. `KeySharesAhead.prepare` makes one share of a group
-there, and `KeySharesAhead.generate` hands it out to the next handshake, or makes one at once where there is none. So a
-server under load, which never waits, makes none ahead, and computes no more than it would have.
+Yet each end has time later on, when its flight has left. `KeySharesAhead.prepare` makes one share of a group there, if
+there is none, and `KeySharesAhead.generate` hands it out to the next handshake, or makes one at once. So as many shares
+are made as handshakes need, and at the most one that nobody uses.
 
 "Clients and Servers MUST NOT reuse a key share for multiple connections" (RFC 9846 section 4.3.8): a share is removed
 by who takes it. A fork gets a copy of everything, so the child forgets what the parent may use. And a key should not
-lie about for long before it is needed: one that is older than `MOST_AGE` is not used any more.
+lie about for long before it is needed: one that is older than `MOST_AGE` is not used any more, and gone with the next
+handshake.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MOST_AGE = 10.0
 class KeySharesAhead:
     """Makes key shares, and keeps at most one of each group for the next that asks.
 
-    Every method can be called from any thread: what is taken out of a dict, nobody else gets.
+    Every method can be called from any thread: what is taken out of a dict, nobody else gets. Call `forget` in the
+    child of a fork.
 
     Args:
       clock: tells seconds that never go back.
@@ -60,8 +62,11 @@ class KeySharesAhead:
         """Drop what was made ahead."""
         self._ahead.clear()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a KeySharesAhead holds private keys, and is not pickled or copied")
 
-#: Of all connections of this process.
+
+#: Of all connections of this process. A fork forgets them.
 KEY_SHARES = KeySharesAhead()
 
 if hasattr(os, "register_at_fork"):

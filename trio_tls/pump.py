@@ -1,7 +1,7 @@
 """The pump: moves bytes between a TLS machine and a transport.
 
-How this works. Every operation is the same loop: call a step of the machine, and if it wants something, *await
-exactly one thing*, then look again. The step is synchronous and free to repeat; the await is the only place
+How this works. Every operation is the same loop: call a step of the machine, and if it has to wait for something,
+*await exactly one thing*, then look again. The step is synchronous and free to repeat; the await is the only place
 where a cancel can strike; and whatever an await moved was counted before anything else could run. That is
 the whole of the promise that a cancelled operation can be called again.
 
@@ -133,7 +133,7 @@ class Pump:
         """
         machine = self.machine
         news = machine.incoming.pending > 0 or machine.incoming.eof_written
-        slept = asked = False
+        slept = asked = eased = False
         while True:
             if news and self.turn is not None:
                 await self.turn()
@@ -149,13 +149,15 @@ class Pump:
                     break
                 slept = await self._push_flight() or slept
                 continue
-            if want is Want.WRITE and not finish:
-                continue  # our last flight leaves with the data that follows it
+            if want is Want.WRITE and not eased:
+                eased = True  # no await here: a cancel must not keep the machine from being done
+                if finish:
+                    self.push_nowait()  # a sender's last flight leaves with its data
+                continue
+            eased = False
             if machine.outgoing.pending:
                 slept = await self._push_flight() or slept
-                asked = want is Want.READ
-                continue
-            if want is Want.WRITE:
+                asked = True
                 continue
             news = True
             if isinstance(want, Need):
@@ -164,6 +166,7 @@ class Pump:
                 continue
             else:
                 await self._pull_for_handshake()
+                asked = False
             slept = True
         if not slept:
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -540,7 +543,10 @@ class Pump:
         except Exception as failure:  # the receiving side is gone too; what it delivered is in the BIO
             self._note_reset(failure)
         try:
-            if machine.do_handshake() is None:
+            want = machine.do_handshake()
+            if want is Want.WRITE:
+                want = machine.do_handshake()
+            if want is None:
                 self._read_ahead()
         except TLSError as failure:
             if failure.sent_by_peer:

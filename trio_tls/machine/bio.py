@@ -14,7 +14,7 @@ from __future__ import annotations
 
 __all__ = ["MemoryBIO"]
 
-#: Shorter writes are copied into a shared chunk; longer `bytes` are queued as they are.
+#: Up to so many bytes in a row are joined, so that they leave in one send; longer `bytes` are queued as they are.
 SMALL = 2048
 
 

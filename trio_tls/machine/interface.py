@@ -48,7 +48,7 @@ class Want(enum.Flag):
     """More ciphertext from the peer has to reach ``incoming``."""
 
     WRITE = 2
-    """Ciphertext has to leave ``outgoing``."""
+    """Ciphertext has to leave ``outgoing``; after `Machine.do_handshake`, it should."""
 
 
 @dataclass(eq=False, slots=True)
@@ -266,7 +266,9 @@ class Machine(Protocol):
     def do_handshake(self) -> Want | Need | None:
         """Go on with the handshake. None: it is complete (and stays so).
 
-        ``Want.WRITE``: there is more to do, which the peer need not wait for. What is queued may leave first.
+        A step may pause where it has queued a flight: with ``Want.READ`` if nothing else is left to do than to read,
+        with ``Want.WRITE`` if the next step may complete the handshake. What is queued should leave first, since the
+        peer has to work on it; but the next step goes on in any case.
         """
         ...
 

@@ -54,7 +54,7 @@ class BorrowedSocket:
 
     def __init__(self, trio_socket: trio.socket.SocketType) -> None:
         self._trio_socket = trio_socket
-        self._plain = _Unowned(fileno=trio_socket.fileno())
+        self._plain = _Unowned(trio_socket.family, trio_socket.type, trio_socket.proto, fileno=trio_socket.fileno())
         self._plain.setblocking(False)
         self._descriptor = self._plain.fileno()
 
@@ -155,8 +155,8 @@ class SocketReceiver(Receiver):
         self._borrowed = borrowed
         self._size = LEAST_RECEIVE
         self._soon = False  # whether the last receive took no longer than that
-        self._without = self._wait = 0  # receives that do not look: how many after the last miss, how many are left
-        self._untried = self._waits = 0  # the same for receives that wait at once, without a try before
+        self._without_look = self._without_look_left = 0  # receives that do not: after the last miss, and still to come
+        self._without_try = self._without_try_left = 0  # the same for trying the socket before any wait
         self._interrupts = 0
 
     def receive_nowait(self, incoming: MemoryBIO) -> bool:
@@ -166,10 +166,11 @@ class SocketReceiver(Receiver):
         except (BlockingIOError, InterruptedError):
             if not self.expects_to_wait:
                 self.expects_to_wait: bool = True
-                self._untried = self._waits = min(2 * self._waits + 1, MOST_WITHOUT)
+                self._without_try = min(2 * self._without_try + 1, MOST_WITHOUT)
+                self._without_try_left = self._without_try
             return False
         if not self.expects_to_wait:
-            self._waits = 0
+            self._without_try = 0
         received = len(data)
         if not received:
             incoming.write_eof()
@@ -183,7 +184,7 @@ class SocketReceiver(Receiver):
         return True
 
     async def receive(self, incoming: MemoryBIO) -> None:
-        self._untried -= 1
+        self._without_try_left -= 1
         began = trio.current_time()
         if not self._soon or not await self._look_again(incoming):
             plain = self._borrowed.get()
@@ -195,14 +196,14 @@ class SocketReceiver(Receiver):
             finally:
                 sleepers.remove(self)
             self.receive_nowait(incoming)
-        if self._untried <= 0:
+        if self._without_try_left <= 0:
             self.expects_to_wait = False
         self._soon = trio.current_time() - began < SOON
 
     async def _look_again(self, incoming: MemoryBIO) -> bool:
         """Whether something came, or the wait was interrupted, within a few turns of the event loop."""
-        if self._wait:
-            self._wait -= 1
+        if self._without_look_left:
+            self._without_look_left -= 1
             return False
         interrupts = self._interrupts
         for _ in range(LOOKS):
@@ -210,9 +211,10 @@ class SocketReceiver(Receiver):
             if self._interrupts != interrupts:
                 return True
             if self.receive_nowait(incoming):
-                self._without = 0
+                self._without_look = 0
                 return True
-        self._wait = self._without = min(2 * self._without + 1, MOST_WITHOUT)
+        self._without_look = min(2 * self._without_look + 1, MOST_WITHOUT)
+        self._without_look_left = self._without_look
         return False
 
     def interrupt(self) -> None:

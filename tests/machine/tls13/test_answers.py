@@ -18,6 +18,7 @@ import trio.testing
 from trio_tls import MemorySessionStore, ServerConfig, SessionCache, TLSStream
 from trio_tls.alerts import Alert
 from trio_tls.errors import (
+    AlertReceived,
     CertificateVerificationError,
     HandshakeClosed,
     PeerMisbehaved,
@@ -277,6 +278,24 @@ def test_what_interrupts_a_session_store_passes_through_and_ends_the_handshake()
     with pytest.raises(TLSError, match="interrupted"):
         server.do_handshake()
     assert heard(server, client) is INTERNAL
+
+
+@pytest.mark.parametrize("label", ["CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0", "EXPORTER_SECRET"])
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_key_log_that_fails_at_the_last_secrets_ends_in_an_alert_that_the_peer_can_read(who: str, label: str) -> None:
+    """The keys of that end have changed by then, and the peer knows."""
+
+    def full(told: str, random: bytes, secret: bytes) -> None:
+        if told == label:
+            raise OSError("the disk is full")
+
+    client = a_client(client_config(**({"keylog": full} if who == "client" else {})))
+    server = a_server(server_config(**({"keylog": full} if who == "server" else {})))
+    failures = fail(client, server)
+    assert "the disk is full" in str(failures[who])
+    other = failures["server" if who == "client" else "client"]
+    assert isinstance(other, AlertReceived)
+    assert other.alert is INTERNAL
 
 
 def test_a_handshake_is_done_only_when_all_that_it_tells_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

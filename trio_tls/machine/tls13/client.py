@@ -419,11 +419,12 @@ class ClientHandshake:
     def _establish_application_keys(self, transcript_hash: bytes) -> None:
         exchange = self._exchange
         self.secrets = self._schedule.application_secrets(transcript_hash)
+        exchange.change_read_key(RecordKey(self._suite, self.secrets.server), "application")
+        exchange.change_write_key(RecordKey(self._suite, self.secrets.client), "application")
+        # Last: what the application raises there becomes an alert, and the peer expects the new key.
         exchange.log_secret("CLIENT_TRAFFIC_SECRET_0", self.secrets.client)
         exchange.log_secret("SERVER_TRAFFIC_SECRET_0", self.secrets.server)
         exchange.log_secret("EXPORTER_SECRET", self._schedule.exporter)
-        exchange.change_read_key(RecordKey(self._suite, self.secrets.server), "application")
-        exchange.change_write_key(RecordKey(self._suite, self.secrets.client), "application")
 
     def _send_client_certificate(self) -> Steps[tuple[bytes, ...]]:
         """Our certificate, if the server asked for one; the chain that was sent."""

@@ -3,7 +3,8 @@
 How this works. A handshake is a generator that reads like the RFC's flights. It reads only through `Exchange.expect`,
 which names the messages that may come now: so none can be skipped, and none can come out of turn. It writes only
 through `emit`. What it yields is what has to happen before it can go on: ``Want.READ``, or an open need. To resume it
-too early is free: it looks, and yields the same again.
+too early is free: it looks, and yields the same again. Where a flight has been queued and there is more to compute, it
+pauses (`Exchange.let_flight_leave`), and goes on whenever it is resumed.
 
 Messages of one flight are gathered and go out in as few records as they fit in, when the flight ends or the key
 changes. Keys are changed by one method for each direction, and directions never move together.
@@ -189,7 +190,7 @@ class Exchange:
             self._flight.clear()
 
     def let_flight_leave(self, want: Want) -> Steps[None]:
-        """Queue what was emitted, and let it leave before we go on: the peer works on it meanwhile."""
+        """Queue what was emitted, and pause, so that it can leave before we go on: the peer works on it meanwhile."""
         self.send_flight()
         yield want
 

@@ -1,8 +1,8 @@
 """The groups of the key exchange: X25519MLKEM768, x25519, secp256r1, secp384r1.
 
-How this works. A client makes a `KeyShare`, sends its public half, and gives it the server's answer. A server has
-nothing to make beforehand: `Group.respond` turns the client's share into an answer and the shared secret. For
-Diffie-Hellman both are the same computation, for ML-KEM they are not, so each side has a method of its own.
+How this works. A client makes a `KeyShare`, sends its public half, and gives it the server's answer. In a server,
+`Group.respond` turns the client's share into an answer and the shared secret. For Diffie-Hellman both are the same
+computation, for ML-KEM they are not, so each side has a method of its own.
 
 "Clients and Servers MUST NOT reuse a key share for multiple connections" (RFC 9846 section 4.3.8): nothing here
 keeps one, and a share that was used once refuses the next exchange. The peer may reuse its own.

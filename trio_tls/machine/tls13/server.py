@@ -448,10 +448,11 @@ class ServerHandshake:
     def _establish_application_keys(self) -> None:
         exchange = self._exchange
         self.secrets = self._schedule.application_secrets(exchange.transcript.digest())
+        exchange.change_write_key(RecordKey(self._suite, self.secrets.server), "application")
+        # Last: what the application raises there becomes an alert, and the peer expects the new key.
         exchange.log_secret("CLIENT_TRAFFIC_SECRET_0", self.secrets.client)
         exchange.log_secret("SERVER_TRAFFIC_SECRET_0", self.secrets.server)
         exchange.log_secret("EXPORTER_SECRET", self._schedule.exporter)
-        exchange.change_write_key(RecordKey(self._suite, self.secrets.server), "application")
 
     # -- the client's second flight ------------------------------------------------------------------------------
 
