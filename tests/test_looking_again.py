@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from trio_tls import TLSStream
+from trio_tls.machine.interface import Want
 from trio_tls.transport import socket as tier_1
 
 from .blocking import blocked
-from .support import Machines, pattern, receive_exactly, tls_pair
+from .support import HOST, Machines, pattern, receive_exactly, tcp_pair, tls_pair
 
 
 class Sleeps:
@@ -207,3 +209,26 @@ async def test_a_receive_that_is_looking_is_cancelled_and_called_again(
                     scope.cancel()
             await server.send_all(b"%d" % turns)
             assert await client.receive_some() == b"%d" % turns
+
+
+async def test_a_servers_first_receive_is_no_answer_and_so_no_reason_to_look(
+    machines: Machines, looks: list[bool]
+) -> None:
+    """However far away its client is: what it says first comes as soon as it is connected."""
+    ours, theirs = await tcp_pair()
+    async with TLSStream(theirs, machines.server, server_side=True) as server:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.do_handshake)
+            await trio.testing.wait_all_tasks_blocked()
+            client = TLSStream(ours, machines.client, server_hostname=HOST)
+            nursery.start_soon(first_flight_only, client)
+            await trio.testing.wait_all_tasks_blocked()
+            assert looks == []
+            nursery.cancel_scope.cancel()
+    await ours.aclose()
+
+
+async def first_flight_only(client: TLSStream[Any]) -> None:
+    """Send a ClientHello, and read nothing."""
+    assert client._machine.do_handshake() is Want.READ
+    client._pump.push_nowait()

@@ -50,13 +50,15 @@ class _Unowned(socket.socket):
 class BorrowedSocket:
     """Nonblocking calls on the descriptor of a trio socket."""
 
-    __slots__ = ("_descriptor", "_plain", "_trio_socket")
+    __slots__ = ("_descriptor", "_plain", "_trio_socket", "sent")
 
     def __init__(self, trio_socket: trio.socket.SocketType) -> None:
         self._trio_socket = trio_socket
         self._plain = _Unowned(trio_socket.family, trio_socket.type, trio_socket.proto, fileno=trio_socket.fileno())
         self._plain.setblocking(False)
         self._descriptor = self._plain.fileno()
+        self.sent: bool = False
+        """Whether anything was sent: before, what comes is no answer."""
 
     def get(self) -> socket.socket:
         """The socket to call, if its descriptor is still the one that was borrowed."""
@@ -113,6 +115,7 @@ class SocketSender(Sender):
                     raise trio.ClosedResourceError("can't send data after sending EOF") from None
                 raise
             outgoing.consume(sent)
+            self._borrowed.sent = True
             if sent < len(view):
                 return
 
@@ -154,7 +157,7 @@ class SocketReceiver(Receiver):
     def __init__(self, borrowed: BorrowedSocket) -> None:
         self._borrowed = borrowed
         self._size = LEAST_RECEIVE
-        self._soon = False  # whether the last receive took no longer than that
+        self._soon = False  # whether the last answer took no longer than that
         self._without_look = self._without_look_left = 0  # receives that do not: after the last miss, and still to come
         self._without_try = self._without_try_left = 0  # the same for trying the socket before any wait
         self._interrupts = 0
@@ -198,7 +201,7 @@ class SocketReceiver(Receiver):
             self.receive_nowait(incoming)
         if self._without_try_left <= 0:
             self.expects_to_wait = False
-        self._soon = trio.current_time() - began < SOON
+        self._soon = self._borrowed.sent and trio.current_time() - began < SOON
 
     async def _look_again(self, incoming: MemoryBIO) -> bool:
         """Whether something came, or the wait was interrupted, within a few turns of the event loop."""
