@@ -107,6 +107,20 @@ async def test_a_peer_that_is_far_away_is_never_looked_for(
     assert False not in looks, "who answers sees the next question at once, but who asks does not look"
 
 
+async def test_halves_that_are_sockets_each_look_too(
+    machines: Machines, autojump_clock: MockClock, looks: list[bool]
+) -> None:
+    def stapled(stream: trio.abc.Stream) -> trio.abc.Stream:
+        assert isinstance(stream, trio.SocketStream)
+        return trio.StapledStream(stream, stream)
+
+    async with tls_pair(machines, wrap=stapled) as (client, server), trio.open_nursery() as nursery:
+        nursery.start_soon(answer, server)
+        await ask(client, 30)
+        assert looks.count(True) > 10
+        nursery.cancel_scope.cancel()
+
+
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, bool]]:
     """What each look at a socket has found that no wait came before, and who it was; there is no looking again."""

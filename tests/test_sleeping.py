@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_tls import TLSStream
+from trio_tls import ConfigByHello, TLSStream
+from trio_tls.machine.choosing import ChoosingMachine
 from trio_tls.transport import sleeping
 from trio_tls.transport.sleeping import LONG, Sleepers, sleepers
 
 from .blocking import cancel_once_blocked
+from .machine.tls13.ends import a_server
 from .machine.tls13.test_rest import holds
 from .support import Machines, machines_named, tls_pair
 
@@ -51,6 +54,14 @@ def test_who_was_woken_is_told_nothing() -> None:
     assert rested == ["b"]
 
 
+def test_what_a_run_with_another_clock_has_left_behind_holds_nobody_up() -> None:
+    asleep, rested = Sleepers(), Rested()
+    asleep.add("left behind", 900_000.0, rested.of("left behind"))
+    asleep.add("a", 10.0, rested.of("a"))
+    asleep.add("b", 10.0 + 2 * LONG, rested.of("b"))
+    assert rested == ["left behind", "a"]
+
+
 def test_the_costs_of_many_sleepers_are_spread() -> None:
     asleep, rested = Sleepers(), Rested()
     for number in range(100):
@@ -86,8 +97,29 @@ async def test_a_connection_that_is_idle_holds_no_ciphers(own: Machines, mock_cl
         nursery.cancel_scope.cancel()
 
 
+async def test_a_machine_that_was_chosen_by_the_hello_rests_as_well(mock_clock: MockClock) -> None:
+    machines = machines_named("own")
+    chosen = Machines("chosen", machines.client, ConfigByHello(lambda need: machines.server), machines.version)
+    async with tls_pair(chosen) as (client, server):
+        await client.send_all(b"x")
+        assert await server.receive_some() == b"x"
+        behind = server._machine
+        assert isinstance(behind, ChoosingMachine)
+        assert behind.chosen is not None
+        assert holds(behind.chosen)[0]
+        assert server._pump.receiver.rest is not None
+        server._pump.receiver.rest()
+        assert holds(behind.chosen) == (False, False)
+
+
+def test_a_machine_that_has_chosen_nobody_has_nothing_to_let_go_of() -> None:
+    ChoosingMachine(lambda need: None, lambda config: a_server(), max_bytes=1000).rest()
+
+
 async def test_nobody_stays_among_the_sleepers(machines: Machines) -> None:
     before = len(sleepers)
+    resting = {"client": machines.client, "server": machines.server}
+    wanted = sum(not isinstance(each, ssl.SSLContext) for each in resting.values())
     async with tls_pair(machines) as (client, server):
         for end in (client, server):
             await cancel_once_blocked(end.receive_some)
@@ -96,7 +128,7 @@ async def test_nobody_stays_among_the_sleepers(machines: Machines) -> None:
             for end in (client, server):
                 nursery.start_soon(closed_under, end)
             await wait_all_tasks_blocked()
-            assert len(sleepers) == before + 2
+            assert len(sleepers) == before + wanted, "OpenSSL has nothing to let go of"
             await client.aclose()
             await server.aclose()
     assert len(sleepers) == before

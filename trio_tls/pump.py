@@ -83,7 +83,7 @@ class Pump:
         self.machine = machine
         self.sender = sender
         self.receiver = receiver
-        receiver.rest = machine.rest
+        receiver.rest = getattr(machine, "rest", None)
         self.grace = grace
         self.sending: Turn = Turn()
         self.receiving: Turn = Turn()
@@ -156,8 +156,12 @@ class Pump:
                 continue
             eased = False
             if machine.outgoing.pending:
-                slept = await self._push_flight() or slept
-                asked = True
+                news = await self._push_flight()
+                slept, asked = news or slept, True
+                continue
+            if want is Want.WRITE:
+                await trio.lowlevel.checkpoint()
+                slept = True
                 continue
             news = True
             if isinstance(want, Need):

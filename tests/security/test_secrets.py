@@ -556,9 +556,10 @@ def test_what_holds_a_secret_is_not_pickled(what: str) -> None:
 
 
 def test_a_secret_a_key_share_and_ticket_keys_are_not_copied_either() -> None:
-    for what in ("a secret", "a key share", "ticket keys", "a ticket secret", "a key schedule"):
-        with pytest.raises(TypeError, match="not pickled or copied"):
-            copy.copy(secret_objects()[what])
+    for what in ("a secret", "a key share", "ticket keys", "a ticket secret", "a key schedule", "a record key"):
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="not pickled or copied"):
+                copied(secret_objects()[what])
 
 
 # -- files -------------------------------------------------------------------------------------------------------

@@ -205,8 +205,9 @@ class ChoosingMachine:
             self.chosen.shutdown()
 
     def rest(self) -> None:
-        if self.chosen is not None:
-            self.chosen.rest()
+        rest = getattr(self.chosen, "rest", None)
+        if rest is not None:
+            rest()
 
     def trailing_data(self) -> bytes:
         return self.incoming.read() if self.chosen is None else self.chosen.trailing_data()

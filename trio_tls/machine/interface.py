@@ -286,8 +286,13 @@ class Machine(Protocol):
         """
         ...
 
-    def rest(self) -> None:
-        """Told in a wait that has become long: let go of memory that can be had again quickly."""
+    @property
+    def rest(self) -> Callable[[], None] | None:
+        """Called in a wait that has become long, to let go of memory that can be had again quickly; it raises nothing.
+
+        None, or a machine without this attribute: there is no such memory.
+        """
+        ...
 
     def write(self, data: memoryview) -> int | Want:
         """Encrypt a prefix of ``data``, at most what ``outgoing`` has room for; how many bytes were accepted.

@@ -75,6 +75,7 @@ class OpenSSLMachine:
     ) -> None:
         self.incoming: MemoryBIO = MemoryBIO()
         self.outgoing: MemoryBIO = MemoryBIO(limit=OUTGOING_LIMIT)
+        self.rest: None = None  # OpenSSL lets go of its buffers by itself (SSL_MODE_RELEASE_BUFFERS)
         self.handshake_done: bool = False
         self.sent_fatal_alert: bool = False
         self._info: ConnectionInfo | None = None  # made when somebody asks
@@ -256,9 +257,6 @@ class OpenSSLMachine:
             self._collect_replies()
         self._record_begun = len(data) == max_bytes
         return data + self._rest(max_bytes - len(data)) if self._ssl_in.pending > 0 else data
-
-    def rest(self) -> None:
-        """OpenSSL does so by itself (SSL_MODE_RELEASE_BUFFERS)."""
 
     def _rest(self, max_bytes: int) -> bytes:
         """What more short records hold. Their failure is kept for the next read."""

@@ -63,6 +63,7 @@ def _sender(stream: SendStream, grace: float) -> Sender:
 def _receiver(stream: ReceiveStream) -> Receiver:
     borrowed = borrow(stream)
     if borrowed is not None:
+        borrowed.sent = True  # or not: that goes another way
         return SocketReceiver(borrowed)
     if can_count(stream):
         return CountedReceiver(cast("ReceiveStream", stream))

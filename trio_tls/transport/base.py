@@ -87,20 +87,17 @@ def twin_of(error: Exception) -> Exception:
         return trio.BrokenResourceError(f"the transport failed before: {error!r}")
 
 
-def _nothing() -> None:
-    """There is nothing to free."""
-
-
 class Receiver(Interruptible, abc.ABC):
     """The half that receives.
 
     Attributes:
       expects_to_wait: whether `receive_nowait` would most likely find nothing, so that trying it first is waste.
-      rest: to be called when a wait turns out to be long; it frees memory.
+      rest: to be called when a wait turns out to be long: it frees memory, and raises nothing. None: there is none to
+        free.
     """
 
     expects_to_wait: bool = False
-    rest: Callable[[], None] = staticmethod(_nothing)
+    rest: Callable[[], None] | None = None
 
     def receive_nowait(self, incoming: MemoryBIO) -> bool:
         """Append what is there without waiting (perhaps EOF); False if nothing is, or nobody can tell."""

@@ -1,10 +1,10 @@
 """Who sleeps: connections that wait for long take less memory meanwhile.
 
 How this works. Most connections of a server wait, and most of those wait for long. What a machine can let go of, it can
-make again within some microseconds; but that is too much for each of the short waits of a busy connection. And a timer
+make again within a few microseconds; but that is too much for each of the short waits of a busy connection. And a timer
 for each wait would cost as much. So whoever goes to sleep looks at the two who have slept longest: if that is `LONG`
 already, their machines are told to rest (`Machine.rest`). Where nothing happens at all, nobody is told; then nobody
-needs the memory either.
+needs the memory either. Each is told once in a sleep: what another task sends meanwhile takes memory again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Sleepers(threading.local):
         if since:
             for _ in range(AT_ONCE):
                 oldest = next(iter(since), None)
-                if oldest is None or now - since[oldest][0] < LONG:
+                # One from the future was left behind by a run of Trio with another clock.
+                if oldest is None or 0 <= now - since[oldest][0] < LONG:
                     break
                 since.pop(oldest)[1]()
         since[who] = now, rest

@@ -58,7 +58,7 @@ class BorrowedSocket:
         self._plain.setblocking(False)
         self._descriptor = self._plain.fileno()
         self.sent: bool = False
-        """Whether anything was sent: before, what comes is no answer."""
+        """Whether anything was sent: before, what comes is no answer. Always, if that goes another way."""
 
     def get(self) -> socket.socket:
         """The socket to call, if its descriptor is still the one that was borrowed."""
@@ -191,8 +191,9 @@ class SocketReceiver(Receiver):
         began = trio.current_time()
         if not self._soon or not await self._look_again(incoming):
             plain = self._borrowed.get()
-            sleepers.add(self, began, self.rest)
             try:
+                if self.rest is not None:
+                    sleepers.add(self, began, self.rest)
                 await trio.lowlevel.wait_readable(plain)
             except trio.ClosedResourceError:
                 return  # interrupted, or closed: whoever looks again finds out

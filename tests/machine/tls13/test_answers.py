@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tls import MemorySessionStore, ServerConfig, SessionCache, TLSStream
+from trio_tls import MemorySessionStore, ServerConfig, SessionCache, TicketKeys, TLSStream
 from trio_tls.alerts import Alert
 from trio_tls.errors import (
     AlertReceived,
@@ -27,7 +27,8 @@ from trio_tls.errors import (
     UnexpectedEOF,
     alert_received,
 )
-from trio_tls.machine.interface import Machine
+from trio_tls.machine.interface import Machine, Want
+from trio_tls.machine.tls13.connection import TLS13Machine
 from trio_tls.machine.tls13.messages import ServerHello
 
 from ...support import HOST, verifier
@@ -40,6 +41,7 @@ from .ends import (
     connected,
     fail,
     pass_on,
+    send,
     server_config,
     server_credential,
     shake_hands,
@@ -296,6 +298,44 @@ def test_a_key_log_that_fails_at_the_last_secrets_ends_in_an_alert_that_the_peer
     other = failures["server" if who == "client" else "client"]
     assert isinstance(other, AlertReceived)
     assert other.alert is INTERNAL
+
+
+class FailingKeys(TicketKeys):
+    """Keys that seal nothing."""
+
+    __slots__ = ()
+
+    def seal(self, state: bytes, now: float) -> bytes | None:
+        raise ArithmeticError("no key")
+
+
+@pytest.mark.parametrize("step", ["read", "write", "shutdown", "update_keys"])
+def test_tickets_that_cannot_be_made_end_the_connection_with_an_alert(step: str) -> None:
+    """They are made when there is time to, or something is written."""
+    client, server = connected(server=server_config(ticket_keys=FailingKeys(bytes)))
+    steps: dict[str, Callable[[], object]] = {
+        "read": lambda: server.read_into(memoryview(bytearray(10))),
+        "write": lambda: server.write(memoryview(b"x")),
+        "shutdown": server.shutdown,
+        "update_keys": server.update_keys,
+    }
+    with pytest.raises(TLSError, match="no key") as caught:
+        steps[step]()
+    assert caught.value.alert is INTERNAL
+    with pytest.raises(TLSError, match="no key"):
+        server.write(memoryview(b"x"))
+    assert heard(server, client) is INTERNAL
+
+
+def test_tickets_are_made_while_the_server_waits_and_leave_with_what_it_writes() -> None:
+    client, server = connected(client_config(session_cache=SessionCache()), server_config())
+    assert server.read_into(memoryview(bytearray(10))) is Want.READ
+    assert not server.outgoing.pending
+    assert isinstance(server, TLS13Machine)
+    assert not server._established.resumption.value, "the secret that they are made of is gone"
+    assert client.session is None
+    assert send(server, client, b"x") == b"x"
+    assert client.session is not None
 
 
 def test_a_handshake_is_done_only_when_all_that_it_tells_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

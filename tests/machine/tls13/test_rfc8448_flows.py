@@ -347,7 +347,7 @@ def test_our_server_sends_the_records_of_the_rfc(trace: str, monkeypatch: pytest
     assert bool(machine.info.peer_chain) == (trace == PROVING)
     if trace == SIMPLE:
         (ticket,) = of(trace, "server", NewSessionTicket)
-        machine._tickets = (ticket,)
+        machine._tickets, machine._unissued = (ticket,), None
         machine.write(memoryview(b""))
         assert machine.outgoing.read() == ours.pop(0)
         machine.incoming.write(theirs.pop(0))

@@ -10,6 +10,8 @@ Every error passes through `_fail`: there its alert is queued, once, and there i
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from ...alerts import Alert
@@ -81,6 +83,7 @@ class TLS13Machine:
         self._read_secret: Secret
         self._write_secret: Secret
         self._tickets: tuple[bytes, ...] = ()
+        self._unissued: Callable[[], tuple[bytes, ...]] | None = None  # makes them, once there is time to
         self._useless_messages = 0
         self._reply_end = 0  # how much has to leave before another KeyUpdate is answered
         self._requested_update = False
@@ -158,6 +161,7 @@ class TLS13Machine:
     def _finish_handshake(self, established: Established) -> None:
         handshake, self._handshake, self._steps = self._handshake, None, None  # its secrets go with it
         assert handshake is not None  # it has just come to its end
+        self._established = established
         session = handshake.session
         if session is not None:
             self._authenticated_at = session.authenticated_at
@@ -165,16 +169,20 @@ class TLS13Machine:
             self._end_point = session.server_end_point
         if isinstance(handshake, ServerHandshake):
             reading, writing = handshake.secrets.client, handshake.secrets.server
-            if handshake.tickets_wanted:
-                self._tickets = issue_tickets(
-                    handshake.parameters, handshake.session, established, self._exchange.primitives
-                )
             self._shared_suites = handshake.shared_suites
-            established.resumption.erase()  # only a client has use for it from now on
+            if handshake.tickets_wanted:
+                parameters, primitives = handshake.parameters, self._exchange.primitives
+                origin = None if handshake.session is None else handshake.session.origin
+                issue = partial(issue_tickets, parameters, established, primitives, resumed=origin)
+                if parameters.session_store is None:
+                    self._unissued = issue
+                else:
+                    self._tickets = issue()  # now: if the store fails, so does the handshake
+            if self._unissued is None:
+                established.resumption.erase()  # only a client has use for it from now on
         else:
             reading, writing = handshake.secrets.server, handshake.secrets.client
         self._read_secret, self._write_secret = Secret(reading.value), Secret(writing.value)  # without keyed HMACs
-        self._established = established
         self._exchange.forget_handshake()
         peer = established.peer if isinstance(established.peer, PeerIdentity) else None
         alpn = established.alpn_protocol
@@ -218,6 +226,8 @@ class TLS13Machine:
             self._fail(_defect(error), error)
         if self.incoming.eof_written:
             self._read_at_eof()
+        if self._unissued is not None:
+            self._issue_tickets()
         return Want.READ
 
     def read_short(self, max_bytes: int) -> bytes | None:
@@ -304,7 +314,7 @@ class TLS13Machine:
             raise self._failure.again()
         if self._write_closed:
             raise ValueError("write() after shutdown()")
-        if self._tickets:
+        if self._tickets or self._unissued is not None:
             self._release_tickets()
         if not len(data):
             return 0
@@ -375,7 +385,19 @@ class TLS13Machine:
         established = self._established
         return export_keying_material(established.suite, established.exporter, label, context, length)
 
+    def _issue_tickets(self) -> None:
+        """Make the tickets, which leave with the next write: before it, or while there is nothing to do but wait."""
+        issue, self._unissued = self._unissued, None
+        if issue is None:
+            return
+        try:
+            self._tickets = issue()
+        except Exception as error:
+            self._fail(_defect(error), error)
+        self._established.resumption.erase()
+
     def _release_tickets(self) -> None:
+        self._issue_tickets()
         if self._tickets:
             tickets, self._tickets = self._tickets, ()
             self._writer.write(ContentType.handshake, b"".join(tickets))
@@ -449,7 +471,7 @@ class TLS13Machine:
             _cause_as_from_ssl(error)
         error.__traceback__ = error.__context__ = None  # their frames hold secrets
         self._failure = error
-        self._handshake = self._steps = None
+        self._handshake = self._steps = self._unissued = None
         self._exchange.drop_flight()
         if error.alert is not None and not error.sent_by_peer and not self._write_closed:
             self._write_closed = True

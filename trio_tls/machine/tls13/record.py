@@ -88,7 +88,7 @@ class RecordKey:
     def __init__(self, suite: CipherSuite, secret: Secret) -> None:
         self._suite = suite
         self._key, iv = traffic_keys(suite, secret)
-        self._aead: AESGCM | ChaCha20Poly1305 | None = None
+        self._aead: AESGCM | ChaCha20Poly1305 | None = suite.aead(self._key)
         self.iv: int = int.from_bytes(iv, "big")
         self.sequence: int = 0
         self.record_limit: int = suite.record_limit
@@ -102,8 +102,11 @@ class RecordKey:
         return aead
 
     def rest(self) -> None:
-        """Let go of what `aead` makes again within a microsecond, and that takes more memory than all else here."""
+        """Let go of what `aead` makes again within two microseconds, and that takes more memory than all else here."""
         self._aead = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a RecordKey is not pickled or copied")
 
     def next_nonce(self) -> bytes:
         """The nonce of the next record, whose number is taken by that.

@@ -139,9 +139,10 @@ class RecordWriter:
         if size <= most:
             header = PROTECTED + (size + 1 + TAG_LENGTH).to_bytes(2, "big")
             nonce = (key.iv ^ sequence).to_bytes(NONCE_LENGTH, "big")
+            encrypt = key.aead.encrypt
             key.sequence = sequence + 1
             staged = b"".join((data if size == len(data) else data[:size], APPLICATION_DATA))
-            self._outgoing.write(header + key.aead.encrypt(nonce, staged, header))
+            self._outgoing.write(header + encrypt(nonce, staged, header))
             return size
         self._outgoing.adopt(self._encrypt_all(key, data, size))
         return size
@@ -198,4 +199,5 @@ class RecordWriter:
         """Queue one protected record."""
         inner = b"".join((content, bytes((content_type,)), bytes(pad)))
         header = PROTECTED + (len(inner) + TAG_LENGTH).to_bytes(2, "big")
-        self._outgoing.write(header + key.aead.encrypt(key.next_nonce(), inner, header))
+        encrypt = key.aead.encrypt
+        self._outgoing.write(header + encrypt(key.next_nonce(), inner, header))

@@ -19,7 +19,7 @@ from .extensions import Extensions
 from .key_schedule import resumption_psk
 from .messages import NewSessionTicket
 from .misbehaviour import illegal_parameter
-from .sessions import MOST_LIFETIME, ServerSession, Session
+from .sessions import MOST_LIFETIME, Origin, ServerSession, Session
 from .tickets import MOST_TICKET
 
 if TYPE_CHECKING:
@@ -34,9 +34,16 @@ IDENTITY_LENGTH = 32
 
 
 def issue_tickets(
-    parameters: ServerParameters, resumed: ServerSession | None, established: Established, primitives: Primitives
+    parameters: ServerParameters, established: Established, primitives: Primitives, *, resumed: Origin | None
 ) -> tuple[bytes, ...]:
-    """The NewSessionTicket messages that a server owes its client; none if it does not resume."""
+    """The NewSessionTicket messages that a server owes its client; none if it does not resume.
+
+    Args:
+      parameters: where sessions are kept, and how many tickets there are.
+      established: the handshake that they come from.
+      primitives: randomness and time.
+      resumed: where the session that was resumed goes back to; None after a full handshake.
+    """
     now = primitives.now()
     sealed = parameters.ticket_keys
     if sealed is None and parameters.session_store is None:

@@ -21,7 +21,7 @@ from .suites import SUITES
 from .value import value
 from .wire import Reader, uint8, uint16, uint32, vector
 
-__all__ = ["MOST_LIFETIME", "ServerSession", "Session"]
+__all__ = ["MOST_LIFETIME", "Origin", "ServerSession", "Session"]
 
 T = TypeVar("T")
 
@@ -161,6 +161,19 @@ class Session:
 
 
 @value
+class Origin:
+    """The full handshake that a server's session goes back to.
+
+    Attributes:
+      authenticated_at: when it was, seconds since 1970.
+      server_end_point: its tls-server-end-point channel binding, or None.
+    """
+
+    authenticated_at: float
+    server_end_point: bytes | None
+
+
+@value
 class ServerSession:
     """What a server needs to resume a session: it is in the ticket, sealed, or in a store.
 
@@ -193,6 +206,11 @@ class ServerSession:
     age_add: int
     not_after: float | None
     server_end_point: bytes | None
+
+    @property
+    def origin(self) -> Origin:
+        """What a session that follows this one has to be told."""
+        return Origin(self.authenticated_at, self.server_end_point)
 
     def expired(self, now: float) -> bool:
         """Whether the session must not be resumed any more.
