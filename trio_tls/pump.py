@@ -27,11 +27,11 @@ from typing import TypeVar
 
 import trio
 
-from .errors import TLSError, TransportError
+from .errors import TLSError
 from .machine.bio import MemoryBIO
 from .machine.interface import Machine, Need, Want
 from .transport import Receiver, Sender
-from .transport.base import twin_of
+from .transport.failures import transport_error, without_frames
 
 __all__ = ["Pump", "Turn"]
 
@@ -514,7 +514,7 @@ class Pump:
             return error
         self._note_reset(error)
         if self._send_failure is None:
-            self._send_failure = _without_frames(self._alert_behind(error) or _transport_error(error, "sending"))
+            self._send_failure = without_frames(self._alert_behind(error) or transport_error(error, "sending"))
         return self._for_who_hit_it(error, self._send_failure)
 
     def _receiving_failed(self, error: Exception) -> Exception:
@@ -522,13 +522,13 @@ class Pump:
         if self.closing and isinstance(error, trio.ClosedResourceError):
             return error
         if self._receive_failure is None:
-            self._receive_failure = _without_frames(_transport_error(error, "receiving"))
+            self._receive_failure = without_frames(transport_error(error, "receiving"))
         return self._for_who_hit_it(error, self._receive_failure)
 
     def _note_reset(self, error: BaseException) -> None:
         cause = error if isinstance(error, OSError) else error.__cause__
         if self.reset is None and isinstance(cause, (ConnectionResetError, ConnectionAbortedError)):
-            self.reset = _without_frames(_transport_error(cause, "receiving"))
+            self.reset = without_frames(transport_error(cause, "receiving"))
 
     @staticmethod
     def _for_who_hit_it(error: Exception, kept: TLSError) -> Exception:
@@ -568,31 +568,3 @@ class Pump:
             if not isinstance(count, int) or count == 0:
                 return
             self.stash += buffer[:count]
-
-
-def _transport_error(error: Exception, doing: str) -> TLSError:
-    words = str(error) or repr(error)
-    failure = TransportError(
-        f"the transport failed while {doing}: {words}",
-        hint="The connection is gone; open a new one",
-    )
-    failure.__cause__ = error
-    return failure
-
-
-def _without_frames(failure: TLSError) -> TLSError:
-    """A failure that is kept must not hold the frames that it came through: they hold the stream that keeps it.
-
-    What rises unchanged to the caller that hit it (an exception of a transport that is no broken transport) keeps them:
-    of that, a twin is kept.
-    """
-    if isinstance(failure.__cause__, Exception) and not isinstance(
-        failure.__cause__, (OSError, trio.BrokenResourceError, TLSError)
-    ):
-        failure.__cause__ = twin_of(failure.__cause__)
-    each: BaseException | None = failure
-    while each is not None:
-        if isinstance(each, (OSError, trio.BrokenResourceError)):
-            each.__traceback__ = each.__context__ = None
-        each = each.__cause__
-    return failure

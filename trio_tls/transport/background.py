@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .base import Sender, twin_of
+from .base import Sender
+from .failures import twin_of
 
 if TYPE_CHECKING:
     from trio.abc import SendStream

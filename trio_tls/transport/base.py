@@ -7,7 +7,6 @@ the pump, not the transport, decides what it means.
 from __future__ import annotations
 
 import abc
-import copy
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from ..errors import TransportError
     from ..machine.bio import MemoryBIO
 
-__all__ = ["Interruptible", "Receiver", "Sender", "twin_of"]
+__all__ = ["Interruptible", "Receiver", "Sender"]
 
 
 class Interruptible:
@@ -77,14 +76,6 @@ class Sender(Interruptible, abc.ABC):
     def finish(self) -> bool:
         """Send the transport's own EOF, without waiting; False where the transport cannot."""
         return False
-
-
-def twin_of(error: Exception) -> Exception:
-    """The same error without the frames that it came through: to be kept, and raised again later."""
-    try:
-        return copy.copy(error)
-    except Exception:  # it cannot be made again of what it tells
-        return trio.BrokenResourceError(f"the transport failed before: {error!r}")
 
 
 class Receiver(Interruptible, abc.ABC):

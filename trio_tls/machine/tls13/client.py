@@ -142,10 +142,7 @@ class ClientHandshake:
         finished = yield from self._exchange.expect(Finished)
         proof = verified(finished, expected, before_finished)
         up_to_finished = self._exchange.transcript.digest()
-        self._exchange.reader.ccs_allowed = False
-        self._exchange.reader.must_be_aligned()
-        if self.parameters.middlebox_compatibility:
-            self._exchange.send_change_cipher_spec()
+        self._begin_second_flight()
         local_chain = yield from self._send_client_certificate()
         self._send_finished()
         yield from self._exchange.let_flight_leave(Want.WRITE)
@@ -415,6 +412,14 @@ class ClientHandshake:
         return verify(leaf, message.scheme, message.signature, content)
 
     # -- our second flight ---------------------------------------------------------------------------------------
+
+    def _begin_second_flight(self) -> None:
+        """The server's keys change here, and are made when ours are: nobody waits for them, but for our Finished."""
+        exchange = self._exchange
+        exchange.reader.ccs_allowed = False
+        exchange.reader.must_be_aligned()
+        if self.parameters.middlebox_compatibility:
+            exchange.send_change_cipher_spec()
 
     def _establish_application_keys(self, transcript_hash: bytes) -> None:
         exchange = self._exchange
