@@ -17,16 +17,24 @@ class Group:
 
 GROUPS: dict[str, Group] = {
     "handshake": Group(
-        tuple(
-            MACHINE + name
-            for name in (
-                *("client", "server", "connection", "exchange", "messages", "wire", "established", "certificates"),
-                *("groups", "signatures", "resumption", "sessions", "tickets", "key_schedule", "transcript"),
-                *("extensions.application", "extensions.authentication", "extensions.block", "extensions.key_share"),
-                *("extensions.pre_shared_key", "extensions.supported_versions"),
-            )
+        (
+            *(
+                MACHINE + name
+                for name in (
+                    *("client", "server", "connection", "exchange", "messages", "wire", "established", "certificates"),
+                    *("groups", "signatures", "resumption", "sessions", "tickets", "key_schedule", "transcript"),
+                    *(
+                        "extensions.application",
+                        "extensions.authentication",
+                        "extensions.block",
+                        "extensions.key_share",
+                    ),
+                    *("extensions.pre_shared_key", "extensions.supported_versions"),
+                )
+            ),
+            "trio_tls.key_shares",
         ),
-        ("tests/machine/tls13",),
+        ("tests/machine/tls13", "tests/test_key_shares.py"),
     ),
     "records": Group(
         tuple(MACHINE + name for name in ("record", "record_reader", "record_writer")), ("tests/machine/tls13",)
@@ -36,7 +44,7 @@ GROUPS: dict[str, Group] = {
         (
             *("trio_tls.pump", "trio_tls.core", "trio_tls.stream", "trio_tls.sending", "trio_tls.receiving"),
             *("trio_tls.ending", "trio_tls.transport.background", "trio_tls.transport.counted"),
-            *("trio_tls.transport.inline", "trio_tls.transport.socket"),
+            *("trio_tls.transport.inline", "trio_tls.transport.socket", "trio_tls.transport.sleeping"),
         ),
         (
             *("tests/test_failures.py", "tests/test_close.py", "tests/test_send.py", "tests/test_receive.py"),
@@ -50,7 +58,7 @@ GROUPS: dict[str, Group] = {
             *("tests/test_checks_of_streams.py", "tests/test_blocking_contexts.py", "tests/cancellation/test_needs.py"),
             *("tests/test_stream.py", "tests/cancellation/test_hand_off.py"),
             *("tests/cancellation/test_cancelled_send.py", "tests/test_checkpoints.py"),
-            "tests/test_checks_of_transports.py",
+            *("tests/test_checks_of_transports.py", "tests/test_sleeping.py", "tests/test_looking_again.py"),
         ),
     ),
     "trust": Group(
