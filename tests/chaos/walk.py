@@ -115,6 +115,13 @@ class Walk(RuleBasedStateMachine):
     def receive_on(self, end: str, size: int, when: Interruption) -> None:
         self._start(end, "receive_on", when, size)
 
+    @rule()
+    def both_receive_on(self) -> None:
+        """What was accepted has to arrive now, whatever became of who sent it."""
+        for end in ("client", "server"):
+            self._start(end, "receive_on", Interruption())
+        self.settle()
+
     @rule(end=ENDS, question=st.sampled_from(sorted(QUESTIONS)))
     def ask(self, end: str, question: str) -> None:
         self._world.ask(end, question)

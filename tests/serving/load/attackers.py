@@ -20,6 +20,7 @@ import trio
 
 from trio_tls import accept_any_peer
 from trio_tls.machine.factory import create_machine
+from trio_tls.machine.interface import Want
 from trio_tls.machine.tls13.connection import TLS13Machine
 from trio_tls.machine.tls13.registry import ContentType
 
@@ -108,8 +109,10 @@ class Attackers:
             async with self._handshakes:
                 machine = create_machine(self._config, server_side=False, server_hostname=HOST, session=None)
                 assert isinstance(machine, TLS13Machine)
-                while machine.do_handshake() is not None:
+                while (want := machine.do_handshake()) is not None:
                     await stream.send_all(machine.outgoing.read())
+                    if want is Want.WRITE:
+                        continue
                     received = await stream.receive_some()
                     if not received:
                         return
