@@ -67,7 +67,7 @@ class KeySharesAhead:
 
 
 #: Of all connections of this process. A fork forgets them.
-KEY_SHARES = KeySharesAhead()
+KEY_SHARES: KeySharesAhead = KeySharesAhead()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=KEY_SHARES.forget)

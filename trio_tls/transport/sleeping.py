@@ -50,4 +50,4 @@ class Sleepers(threading.local):
 
 
 #: All of this process.
-sleepers = Sleepers()
+sleepers: Sleepers = Sleepers()
