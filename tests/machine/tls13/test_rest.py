@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +15,8 @@ from trio_tls import CipherSuiteNumber, TLSError
 from trio_tls.alerts import Alert
 from trio_tls.machine.interface import Machine
 from trio_tls.machine.tls13.connection import TLS13Machine
+from trio_tls.machine.tls13.key_schedule import Secret
+from trio_tls.machine.tls13.record import RecordKey
 from trio_tls.machine.tls13.suites import SUITES
 
 from .ends import a_client, a_server, client_config, connected, pass_on, send, server_config
@@ -123,3 +128,10 @@ def test_a_cipher_that_the_library_refuses_ends_the_handshake_with_an_alert(
     assert isinstance(machine, TLS13Machine)
     assert machine._reader._key is None
     assert machine._writer._key is None
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_key_is_not_copied_so_that_no_number_is_used_twice_with_it(copied: Callable[[object], object]) -> None:
+    key = RecordKey(SUITES[CipherSuiteNumber.TLS_AES_128_GCM_SHA256], Secret(bytes(32)))
+    with pytest.raises(TypeError, match="not pickled or copied"):
+        copied(key)
