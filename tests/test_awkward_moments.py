@@ -284,3 +284,24 @@ async def test_a_machine_that_insists_on_its_flight_leaving_is_not_stepped_in_va
     machine: Any = Stubborn()
     await Pump(machine, *choose(ours, grace=1), grace=1).handshake(finish=finish)
     assert await theirs.receive_some() == b"flight"
+
+
+class Hesitating(Stubborn):
+    """A machine that pauses twice, the second time with nothing queued."""
+
+    def do_handshake(self) -> Want | None:
+        self.steps += 1
+        return Want.WRITE if self.steps < 3 else None
+
+
+@pytest.mark.parametrize("finish", [False, True])
+async def test_a_machine_that_pauses_with_nothing_queued_is_stepped_again(finish: bool) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    machine: Any = Hesitating()
+    pump = Pump(machine, *choose(ours, grace=1), grace=1)
+    if not finish:
+        machine.outgoing.read()
+    with trio.testing.assert_checkpoints():
+        await pump.handshake(finish=finish)
+    if finish:
+        assert await theirs.receive_some() == b"flight"
