@@ -63,6 +63,18 @@ def test_a_header_that_came_before_the_key_is_judged_again() -> None:
     assert caught.value.alert is Alert.unexpected_message
 
 
+def test_a_record_whose_key_was_let_go_in_the_middle_of_it_is_refused() -> None:
+    wire = sealed((APPLICATION, b"data"))
+    for cut in range(5, len(wire)):
+        reader = a_reader(wire[:cut])
+        assert read(reader) == b""
+        reader.forget_key()
+        give(reader, wire[cut:])
+        with pytest.raises(PeerMisbehaved) as caught:
+            read(reader)
+        assert caught.value.alert is Alert.unexpected_message
+
+
 @pytest.mark.parametrize("kind", [ALERT, APPLICATION])
 @pytest.mark.parametrize("size", [1, 3, 4, 10, 35])
 def test_row_02_nothing_comes_between_the_fragments_of_a_message(kind: int, size: int) -> None:
